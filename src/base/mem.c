@@ -1,0 +1,174 @@
+/* mem.c - see mem.h. */
+#include "base/mem.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Atomic uint64_t alloc_count;
+static _Atomic uint64_t fail_countdown; /* 0: off */
+static _Atomic bool fail_sticky;
+static _Atomic int step_depth;
+
+/* True when this allocation may go ahead; aborts inside a guarded step. */
+static bool admit(void)
+{
+    if (atomic_load_explicit(&step_depth, memory_order_relaxed) > 0) {
+        fputs("llmsched: bug: allocation inside an engine step\n", stderr);
+        abort();
+    }
+    atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed);
+    uint64_t left = atomic_load(&fail_countdown);
+    if (left == 0) {
+        return true;
+    }
+    if (left == 1) {
+        if (!atomic_load(&fail_sticky)) {
+            atomic_store(&fail_countdown, 0);
+        }
+        return false;
+    }
+    atomic_store(&fail_countdown, left - 1);
+    return true;
+}
+
+void *mem_alloc(size_t count, size_t size)
+{
+    size_t bytes;
+    if (count == 0 || size == 0 || __builtin_mul_overflow(count, size, &bytes) || !admit()) {
+        return NULL;
+    }
+    return calloc(count, size);
+}
+
+void *mem_resize(void *old, size_t count, size_t size)
+{
+    size_t bytes;
+    if (count == 0 || size == 0 || __builtin_mul_overflow(count, size, &bytes) || !admit()) {
+        return NULL;
+    }
+    return realloc(old, bytes);
+}
+
+void *mem_alloc_aligned(size_t align, size_t bytes)
+{
+    assert(align >= sizeof(void *) && (align & (align - 1)) == 0);
+    if (bytes == 0 || bytes > SIZE_MAX - align || !admit()) {
+        return NULL;
+    }
+    size_t rounded = (bytes + align - 1) & ~(align - 1);
+    void *p = aligned_alloc(align, rounded);
+    if (p != NULL) {
+        memset(p, 0, rounded);
+    }
+    return p;
+}
+
+char *mem_strndup(const char *text, size_t n)
+{
+    if (n == SIZE_MAX) {
+        return NULL;
+    }
+    char *copy = mem_alloc(n + 1, 1);
+    if (copy != NULL && n > 0) {
+        memcpy(copy, text, n);
+    }
+    return copy;
+}
+
+char *mem_strdup(const char *text)
+{
+    return mem_strndup(text, strlen(text));
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}
+
+void mem_step_begin(void)
+{
+    atomic_fetch_add(&step_depth, 1);
+}
+
+void mem_step_end(void)
+{
+    int before = atomic_fetch_sub(&step_depth, 1);
+    assert(before > 0);
+    (void)before;
+}
+
+bool mem_in_step(void)
+{
+    return atomic_load_explicit(&step_depth, memory_order_relaxed) > 0;
+}
+
+void mem_fail_at(uint64_t n, bool sticky)
+{
+    atomic_store(&fail_sticky, sticky);
+    atomic_store(&fail_countdown, n);
+}
+
+uint64_t mem_alloc_count(void)
+{
+    return atomic_load(&alloc_count);
+}
+
+#define ARENA_DEFAULT_CHUNK ((size_t)64 * 1024)
+#define ARENA_ALIGN ((size_t)16)
+
+struct arena_chunk {
+    struct arena_chunk *next;
+    size_t used;
+    size_t capacity;
+    _Alignas(16) unsigned char bytes[];
+};
+
+void *arena_alloc(struct arena *a, size_t count, size_t size)
+{
+    size_t bytes;
+    if (count == 0 || size == 0 || __builtin_mul_overflow(count, size, &bytes) ||
+        bytes > SIZE_MAX / 2) {
+        return NULL;
+    }
+    bytes = (bytes + ARENA_ALIGN - 1) & ~(ARENA_ALIGN - 1);
+    struct arena_chunk *c = a->head;
+    if (c == NULL || c->capacity - c->used < bytes) {
+        size_t capacity = a->chunk_bytes != 0 ? a->chunk_bytes : ARENA_DEFAULT_CHUNK;
+        if (capacity < bytes) {
+            capacity = bytes;
+        }
+        c = mem_alloc(1, sizeof *c + capacity);
+        if (c == NULL) {
+            return NULL;
+        }
+        c->capacity = capacity;
+        c->next = a->head;
+        a->head = c;
+    }
+    void *p = c->bytes + c->used;
+    c->used += bytes;
+    return p;
+}
+
+char *arena_strndup(struct arena *a, const char *text, size_t n)
+{
+    char *copy = n == SIZE_MAX ? NULL : arena_alloc(a, n + 1, 1);
+    if (copy != NULL && n > 0) {
+        memcpy(copy, text, n);
+    }
+    return copy;
+}
+
+void arena_deinit(struct arena *a)
+{
+    struct arena_chunk *c = a->head;
+    while (c != NULL) {
+        struct arena_chunk *next = c->next;
+        mem_free(c);
+        c = next;
+    }
+    a->head = NULL;
+}

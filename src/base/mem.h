@@ -1,0 +1,57 @@
+/*
+ * mem.h - the only way the project allocates.
+ *
+ * One place that can count, refuse (tests make the n-th allocation fail) and guard: between
+ * mem_step_begin() and mem_step_end() any allocation aborts, which proves that an engine step
+ * allocates nothing. Thread: all functions are thread-safe; the guard covers all threads.
+ */
+#ifndef LLMSCHED_BASE_MEM_H
+#define LLMSCHED_BASE_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* Zeroed memory for count objects of size bytes; NULL when refused, when count * size overflows or
+ * is 0. Owner: the caller, who frees with mem_free. */
+void *mem_alloc(size_t count, size_t size) MUST_USE;
+
+/* Grows or shrinks to count * size bytes; new bytes are not zeroed. NULL leaves old as it was. */
+void *mem_resize(void *old, size_t count, size_t size) MUST_USE;
+
+/* Zeroed memory aligned to align bytes (a power of two); free with mem_free. */
+void *mem_alloc_aligned(size_t align, size_t bytes) MUST_USE;
+
+/* A copy of n bytes plus a closing NUL; NULL when refused. */
+char *mem_strndup(const char *text, size_t n) MUST_USE;
+char *mem_strdup(const char *text) MUST_USE;
+
+void mem_free(void *p);
+
+/* Guard: see the top. May be nested. mem_in_step() is for interposers in tests. */
+void mem_step_begin(void);
+void mem_step_end(void);
+bool mem_in_step(void);
+
+/* Tests: the n-th allocation from now (1 = next) is refused; sticky refuses all later ones too.
+ * 0 switches off. mem_alloc_count() counts allocations since the start of the process. */
+void mem_fail_at(uint64_t n, bool sticky);
+uint64_t mem_alloc_count(void);
+
+/*
+ * arena - many small objects with one lifetime, freed together. Allocates in chunks. Not
+ * thread-safe. Memory is zeroed and aligned to 16.
+ */
+struct arena_chunk;
+struct arena {
+    struct arena_chunk *head;
+    size_t chunk_bytes; /* 0: a default */
+};
+
+void *arena_alloc(struct arena *a, size_t count, size_t size) MUST_USE;
+char *arena_strndup(struct arena *a, const char *text, size_t n) MUST_USE;
+void arena_deinit(struct arena *a);
+
+#endif

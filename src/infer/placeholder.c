@@ -1,0 +1,2 @@
+/* placeholder until the first file of this folder */
+typedef int llmsched_infer_placeholder;

@@ -1,0 +1,105 @@
+/*
+ * tensor.h - the few operations a transformer needs, once per instruction set, chosen at start.
+ *
+ * Batch-invariant arithmetic: every output element is computed by one fixed sequence of operations
+ * that depends on its own inputs and the sizes C, K, D only - not on how many rows stand beside it,
+ * how they are cut, or how many threads run. So a request's logits are the same bits alone and in
+ * any batch. Rules that keep it so: one accumulator per output and lane walks K upwards; tails use
+ * the main loop's operation; reductions over lanes have a fixed tree; FMA is explicit.
+ *
+ * Letters: T rows, K inputs, N outputs, D head size (docs/MODEL.md). All matrices row-major.
+ */
+#ifndef LLMSCHED_TENSOR_TENSOR_H
+#define LLMSCHED_TENSOR_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "tensor/pool.h"
+
+enum tensor_dtype { TENSOR_F32 }; /* bf16 and int8 join here */
+
+/* Keys of one attention tile; KV blocks are as long, so tiles lie at absolute multiples. */
+#define TENSOR_KV_TILE 16
+
+/*
+ * A weight matrix W[N, K] in panels of `panel` outputs: data[p][k][j] = W[p * panel + j][k]; the last
+ * panel is padded with zeros. dtype decides what the elements are.
+ */
+struct packed_matrix {
+    enum tensor_dtype dtype;
+    uint32_t n_out;
+    uint32_t n_in;
+    uint32_t panel;
+    void *data;    /* 64-byte aligned; owner: the matrix */
+    size_t bytes;
+    float *bias;   /* [n_out rounded up to panel], NULL none */
+};
+
+/* One instruction set's kernels. Every kernel is single-threaded over the range it is given; the
+ * wrappers below split ranges over the pool. */
+struct tensor_ops {
+    const char *isa;  /* "reference", "avx2", "avx512" */
+    uint32_t panel;   /* outputs per panel this ISA packs for f32 */
+
+    /* y[t][n] = bias[n] + sum_k x[t][k] * W[n][k] for panels [panel_begin, panel_end), all T rows.
+     * Shapes: x [T, ldx], y [T, ldy]. */
+    void (*matmul_f32)(float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
+                       const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end);
+
+    /* y = x / sqrt(mean(x^2) + eps) * weight, one row of C. */
+    void (*rms_norm)(float *y, const float *x, const float *weight, uint32_t n, float eps);
+    /* y = (x - mean) / sqrt(var + eps) * weight + bias, one row; bias may be NULL. */
+    void (*layer_norm)(float *y, const float *x, const float *weight, const float *bias, uint32_t n,
+                       float eps);
+    /* x += y */
+    void (*add)(float *x, const float *y, uint32_t n);
+    /* gate = silu(gate) * up, and the plain activations in place. */
+    void (*silu_mul)(float *gate, const float *up, uint32_t n);
+    void (*gelu_tanh)(float *x, uint32_t n);
+    void (*gelu_erf)(float *x, uint32_t n);
+    void (*relu)(float *x, uint32_t n);
+    void (*silu)(float *x, uint32_t n);
+    /* Rotate half: pairs (x[i], x[i + D/2]) by cos[i], sin[i], i < D/2; n_heads heads of D. */
+    void (*rope)(float *x, uint32_t n_heads, uint32_t head_size, const float *cos, const float *sin);
+
+    /*
+     * One query row against one KV head, for `group` query heads that share it.
+     *   q, out: group heads of D, head h at + h * D
+     *   k_tiles[b]: float [D][TENSOR_KV_TILE]  (key j of the tile is column j)
+     *   v_tiles[b]: float [TENSOR_KV_TILE][D]
+     * Positions first .. last (inclusive) are attended, absolute; tile b holds positions b*16 ...
+     * scratch: at least group * (last + 1 + TENSOR_KV_TILE) floats.
+     */
+    void (*attend)(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
+                   const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
+                   uint32_t last, float *scratch);
+};
+
+/* The best ISA of this machine, or the one named ("reference", "avx2", "avx512"; NULL: best).
+ * UNSUPPORTED names what the machine has. */
+enum status tensor_select(const char *isa, const struct tensor_ops **out, struct error *err)
+    MUST_USE;
+/* All ISAs this machine can run, best first; returns how many. */
+uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity);
+
+/*
+ * Packing, row by row as a file is read: begin allocates, put_rows places f32 rows [row, row + n)
+ * (of K columns) into panels, bias is set by hand (aligned, panel-padded array or NULL).
+ */
+enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
+                         enum tensor_dtype dtype, uint32_t n_out, uint32_t n_in, bool with_bias,
+                         struct error *err) MUST_USE;
+void packed_put_rows(struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows);
+void packed_put_bias(struct packed_matrix *m, uint32_t first, uint32_t n, const float *bias);
+void packed_deinit(struct packed_matrix *m);
+/* Row `row` of W back as f32[K]: the embedding look-up of a tied model reads panels. */
+void packed_get_row(const struct packed_matrix *m, uint32_t row, float *out);
+
+/* y[T, N] = x[T, K] W^T + bias, split over the pool by panels. */
+void tensor_matmul(const struct tensor_ops *ops, struct pool *pool, float *y, size_t ldy,
+                   const float *x, size_t ldx, uint32_t n_rows, const struct packed_matrix *w);
+
+#endif
