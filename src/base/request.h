@@ -67,7 +67,7 @@ enum event_kind {
 };
 
 struct event {
-    uint64_t time_ns;
+    uint64_t time_ns; /* ARRIVE: the planned arrival, maybe before events already sent */
     uint64_t request_id;
     enum event_kind kind;
     uint32_t n;
