@@ -24,11 +24,11 @@ enum status fs_pread_exact(int fd, const char *path, void *out, size_t n, uint64
                            struct error *err) MUST_USE;
 
 /* Temporary name, write, fsync, rename, fsync of the folder. */
-enum status fs_write_atomic(const char *path, const void *data, size_t n, struct error *err)
-    MUST_USE;
+enum status fs_write_atomic(const char *path, const void *data, size_t n,
+                            struct error *err) MUST_USE;
 
-/* Appends and fsyncs one record to an open file descriptor. A record that could be written only in part
- * is cut off again (the file returns to its former length). */
+/* Appends and fsyncs one record to an open file descriptor. A record that could be written only in
+ * part is cut off again (the file returns to its former length). */
 enum status fs_append_sync(int fd, const char *path, const void *data, size_t n,
                            struct error *err) MUST_USE;
 

@@ -117,7 +117,7 @@ uint64_t mem_alloc_count(void)
 }
 
 #define ARENA_DEFAULT_CHUNK ((size_t)64 * 1024)
-#define ARENA_ALIGN ((size_t)16)
+#define ARENA_ALIGN         ((size_t)16)
 
 struct arena_chunk {
     struct arena_chunk *next;

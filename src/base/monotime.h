@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-#define NS_PER_S 1000000000ULL
-#define NS_PER_MS 1000000ULL
+#define NS_PER_S   1000000000ULL
+#define NS_PER_MS  1000000ULL
 #define TIME_NEVER UINT64_MAX
 
 uint64_t monotime_now_ns(void);

@@ -19,34 +19,34 @@ struct sampling {
 };
 
 struct request {
-    uint64_t id;               /* index in its run: 0, 1, 2 ... */
-    const int32_t *prompt;     /* token ids; owner: the workload */
-    uint32_t prompt_tokens;    /* >= 1 */
-    uint32_t max_new_tokens;   /* >= 1 */
-    uint64_t arrival_ns;       /* planned arrival; a closed loop sets it when it issues */
-    uint64_t deadline_ns;      /* TIME_NEVER: none */
-    uint64_t sample_key;       /* all randomness of this request: rng_at(sample_key, position) */
+    uint64_t id;             /* index in its run: 0, 1, 2 ... */
+    const int32_t *prompt;   /* token ids; owner: the workload */
+    uint32_t prompt_tokens;  /* >= 1 */
+    uint32_t max_new_tokens; /* >= 1 */
+    uint64_t arrival_ns;     /* planned arrival; a closed loop sets it when it issues */
+    uint64_t deadline_ns;    /* TIME_NEVER: none */
+    uint64_t sample_key;     /* all randomness of this request: rng_at(sample_key, position) */
     uint32_t tenant;
-    int32_t priority;          /* lower runs first */
+    int32_t priority; /* lower runs first */
     struct sampling sampling;
     bool ignore_eos;
     uint32_t sim_output_tokens; /* simulators only: true length, 0 unknown; hidden from policies */
 };
 
 enum finish_reason {
-    FINISH_NONE,    /* goes on */
-    FINISH_STOP,    /* an end-of-sequence token or a stop string */
-    FINISH_LENGTH,  /* max_new_tokens or the model's length */
-    FINISH_ERROR    /* the executor failed this sequence */
+    FINISH_NONE,   /* goes on */
+    FINISH_STOP,   /* an end-of-sequence token or a stop string */
+    FINISH_LENGTH, /* max_new_tokens or the model's length */
+    FINISH_ERROR   /* the executor failed this sequence */
 };
 
 enum reject_reason {
     REJECT_NONE,
-    REJECT_QUEUE_FULL,   /* more than --max-queue wait */
-    REJECT_TOO_LONG,     /* prompt + max_new_tokens exceed the model's length */
-    REJECT_NO_BLOCKS,    /* would not fit into an empty KV cache */
-    REJECT_POLICY,       /* the policy shed it */
-    REJECT_SHUTDOWN      /* arrived while draining */
+    REJECT_QUEUE_FULL, /* more than --max-queue wait */
+    REJECT_TOO_LONG,   /* prompt + max_new_tokens exceed the model's length */
+    REJECT_NO_BLOCKS,  /* would not fit into an empty KV cache */
+    REJECT_POLICY,     /* the policy shed it */
+    REJECT_SHUTDOWN    /* arrived while draining */
 };
 
 const char *finish_reason_name(enum finish_reason r);
@@ -86,14 +86,14 @@ struct step_record {
     uint64_t plan_id;
     uint64_t begin_ns;
     uint64_t end_ns;
-    uint64_t plan_ns;          /* time inside policy_plan and the commit (wall clock; 0 in virtual time) */
-    uint32_t sequences;        /* items of the plan */
-    uint32_t live_sequences;   /* items with n_tokens > 0 */
+    uint64_t plan_ns;   /* time inside policy_plan and the commit (wall clock; 0 in virtual time) */
+    uint32_t sequences; /* items of the plan */
+    uint32_t live_sequences; /* items with n_tokens > 0 */
     uint32_t useful_rows;
     uint32_t pad_rows;
     uint32_t recomputed_rows;
-    uint32_t kv_blocks_used;   /* after the commit */
-    uint32_t waiting;          /* after the commit */
+    uint32_t kv_blocks_used; /* after the commit */
+    uint32_t waiting;        /* after the commit */
 };
 
 /* Time in which no step ran: FILL = requests waited while the engine stood idle (a batcher's

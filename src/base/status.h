@@ -11,19 +11,19 @@
 #include <stdint.h>
 
 /* name, text for people, process exit code (documented in the README) */
-#define STATUS_LIST(X)                                                                            \
-    X(OK, "ok", 0)                                                                                \
-    X(INTERNAL, "internal error", 1)                                                              \
-    X(NO_MEMORY, "out of memory", 1)                                                              \
-    X(IO, "input/output error", 1)                                                                \
-    X(USAGE, "usage error", 2)                                                                    \
-    X(BAD_MODEL, "bad model file", 3)                                                             \
-    X(BAD_DATA, "bad data", 3)                                                                    \
-    X(NOT_FOUND, "not found", 3)                                                                  \
-    X(UNSUPPORTED, "not supported", 3)                                                            \
-    X(UNREACHABLE, "endpoint unreachable", 4)                                                     \
-    X(THRESHOLD, "threshold failed", 5)                                                           \
-    X(INVALID, "measurement invalid", 6)                                                          \
+#define STATUS_LIST(X)                                                                             \
+    X(OK, "ok", 0)                                                                                 \
+    X(INTERNAL, "internal error", 1)                                                               \
+    X(NO_MEMORY, "out of memory", 1)                                                               \
+    X(IO, "input/output error", 1)                                                                 \
+    X(USAGE, "usage error", 2)                                                                     \
+    X(BAD_MODEL, "bad model file", 3)                                                              \
+    X(BAD_DATA, "bad data", 3)                                                                     \
+    X(NOT_FOUND, "not found", 3)                                                                   \
+    X(UNSUPPORTED, "not supported", 3)                                                             \
+    X(UNREACHABLE, "endpoint unreachable", 4)                                                      \
+    X(THRESHOLD, "threshold failed", 5)                                                            \
+    X(INVALID, "measurement invalid", 6)                                                           \
     X(INTERRUPTED, "interrupted", 130)
 
 enum status {
@@ -42,9 +42,12 @@ struct error {
     char message[ERROR_MESSAGE_BYTES];
 };
 
-#define ERROR_INIT {.code = STATUS_OK, .position = -1, .message = ""}
+#define ERROR_INIT                                                                                 \
+    {                                                                                              \
+        .code = STATUS_OK, .position = -1, .message = ""                                           \
+    }
 
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE                      __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt_idx, arg_idx) __attribute__((format(printf, fmt_idx, arg_idx)))
 
 /* Name ("BAD_MODEL"), text, and exit code of a status. */

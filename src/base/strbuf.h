@@ -25,7 +25,7 @@ void strbuf_putc(struct strbuf *b, char c);
 void strbuf_printf(struct strbuf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A JSON string literal with quotes; bytes that are not UTF-8 become U+FFFD. */
 void strbuf_json_string(struct strbuf *b, const char *text, size_t n);
-void strbuf_clear(struct strbuf *b); /* keeps the memory */
+void strbuf_clear(struct strbuf *b);             /* keeps the memory */
 const char *strbuf_text(const struct strbuf *b); /* "" when empty */
 void strbuf_deinit(struct strbuf *b);
 

@@ -20,7 +20,7 @@ struct exec_seq {
     const int32_t *tokens; /* known_tokens ids: prompt, then output so far */
     uint32_t known_tokens;
     uint32_t computed_tokens; /* before this step */
-    const uint32_t *blocks; /* KV block numbers; block i holds positions i*block_tokens ... */
+    const uint32_t *blocks;   /* KV block numbers; block i holds positions i*block_tokens ... */
     uint32_t n_blocks;
 };
 

@@ -25,7 +25,7 @@ struct plan_item {
     uint32_t pad_tokens; /* rows computed and thrown away; n_tokens + pad_tokens >= 1 */
     uint32_t kv_tokens;  /* KV room the sequence must own after the commit, in tokens, pad rows
                             included; >= computed + n_tokens. Rounded up to blocks; never shrinks. */
-    bool hold;           /* on admission: withhold tokens, and stay (marked finished) until released */
+    bool hold; /* on admission: withhold tokens, and stay (marked finished) until released */
 };
 
 struct plan_reject {

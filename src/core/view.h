@@ -17,10 +17,10 @@
  *                                            the sequence lives, unless in flight)
  */
 struct seq_view {
-    uint64_t id;           /* request id; ties are broken by it */
+    uint64_t id; /* request id; ties are broken by it */
     uint64_t arrival_ns;
     uint64_t deadline_ns;
-    uint32_t slot;         /* what a plan names */
+    uint32_t slot; /* what a plan names */
     uint32_t prompt_tokens;
     uint32_t max_new_tokens;
     uint32_t known_tokens;
@@ -31,7 +31,7 @@ struct seq_view {
     uint32_t preempt_count;
     uint32_t tenant;
     int32_t priority;
-    bool finished;         /* held by a static batch until released; needs no more tokens */
+    bool finished; /* held by a static batch until released; needs no more tokens */
 };
 
 struct view_limits {
@@ -49,7 +49,7 @@ struct view {
     uint32_t block_tokens; /* tokens per KV block */
     uint32_t total_blocks;
     uint32_t free_blocks;
-    double mem_used_frac;  /* KV blocks (or device memory) in use, 0..1 */
+    double mem_used_frac;   /* KV blocks (or device memory) in use, 0..1 */
     uint64_t idle_since_ns; /* when the running set last became empty (run start at first) */
     struct view_limits limits;
 };

@@ -22,28 +22,28 @@ struct record {
     uint64_t scheduled_ns;     /* first time in a step; TIME_NEVER: never */
     uint64_t first_deliver_ns; /* TIME_NEVER: nothing delivered */
     uint64_t last_deliver_ns;
-    uint64_t end_ns;           /* terminal event */
+    uint64_t end_ns; /* terminal event */
     uint32_t input_tokens;
-    uint32_t output_tokens;    /* delivered */
-    uint32_t first_tokens;     /* n_1: tokens in the first delivery */
-    uint32_t batch_size;       /* sequences in the step that first ran it */
+    uint32_t output_tokens; /* delivered */
+    uint32_t first_tokens;  /* n_1: tokens in the first delivery */
+    uint32_t batch_size;    /* sequences in the step that first ran it */
     uint32_t preemptions;
     enum record_status status;
-    uint32_t reason;           /* enum reject_reason or finish_reason, by status */
-    const int32_t *tokens;     /* output_tokens ids; owner: the recorder */
+    uint32_t reason;       /* enum reject_reason or finish_reason, by status */
+    const int32_t *tokens; /* output_tokens ids; owner: the recorder */
 };
 
 struct run_totals {
-    uint64_t first_send_ns;    /* earliest arrival */
-    uint64_t last_end_ns;      /* latest terminal event */
+    uint64_t first_send_ns; /* earliest arrival */
+    uint64_t last_end_ns;   /* latest terminal event */
     uint64_t n_steps;
-    uint64_t step_ns;          /* sum of step durations */
+    uint64_t step_ns; /* sum of step durations */
     uint64_t plan_ns;
-    uint64_t useful_ns;        /* step time x useful / computed rows, summed */
-    uint64_t pad_ns;           /* step time x pad / computed rows */
+    uint64_t useful_ns; /* step time x useful / computed rows, summed */
+    uint64_t pad_ns;    /* step time x pad / computed rows */
     uint64_t recompute_ns;
-    uint64_t fill_ns;          /* engine idle while requests waited */
-    uint64_t idle_ns;          /* engine idle, nothing waited */
+    uint64_t fill_ns; /* engine idle while requests waited */
+    uint64_t idle_ns; /* engine idle, nothing waited */
     uint64_t useful_rows;
     uint64_t pad_rows;
     uint64_t recomputed_rows;

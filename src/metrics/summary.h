@@ -29,24 +29,24 @@ struct run_summary {
     struct latency_figures tpot;    /* (t_m - t_1) / (N - n_1) */
     struct latency_figures queue;   /* first scheduled - arrival */
     uint64_t tpot_samples;
-    double mean_batch_size;         /* sequences per step, finished members included */
-    double batch_efficiency;        /* useful rows / computed rows */
+    double mean_batch_size;  /* sequences per step, finished members included */
+    double batch_efficiency; /* useful rows / computed rows */
     uint64_t computed_rows;
     uint64_t padding_tokens;
     uint64_t recomputed_tokens;
-    uint64_t output_tokens;         /* of successful requests */
+    uint64_t output_tokens; /* of successful requests */
     uint64_t kv_peak_blocks;
     uint64_t preemptions;
     uint64_t steps;
-    double useful_s;                /* wall time split; the five sum to wall_time_s within rounding */
+    double useful_s; /* wall time split; the five sum to wall_time_s within rounding */
     double padding_s;
     double recompute_s;
     double fill_wait_s;
     double idle_s;
-    double overhead_s;              /* wall - steps - gaps: planning and the loop */
-    double engine_idle_frac;        /* (fill + idle) / wall */
+    double overhead_s;       /* wall - steps - gaps: planning and the loop */
+    double engine_idle_frac; /* (fill + idle) / wall */
     double plan_mean_us;
-    uint64_t peak_rss_bytes;        /* set by the bench */
+    uint64_t peak_rss_bytes; /* set by the bench */
 };
 
 enum status summary_from_recorder(const struct recorder *r, struct run_summary *out,

@@ -44,26 +44,26 @@ struct arch_names {
 };
 
 struct arch {
-    const char *name;        /* config.json model_type, also our name: "llama" */
-    const char *gguf_name;   /* general.architecture, or NULL */
+    const char *name;      /* config.json model_type, also our name: "llama" */
+    const char *gguf_name; /* general.architecture, or NULL */
     enum norm_kind norm;
     enum position_kind position;
     enum activation activation; /* when the config names none */
-    bool gated_mlp;          /* down(act(gate(x)) * up(x)) */
-    bool fused_qkv;          /* files hold ROLE_QKV */
-    bool transposed;         /* safetensors hold [in, out] (Conv1D) */
-    bool scale_attention;    /* scores / sqrt(D); gpt_neo has none */
-    bool gguf_permuted_qk;   /* GGUF rows of Q and K are permuted for interleaved RoPE */
-    bool tied_default;       /* head = embedding when the config is silent */
+    bool gated_mlp;             /* down(act(gate(x)) * up(x)) */
+    bool fused_qkv;             /* files hold ROLE_QKV */
+    bool transposed;            /* safetensors hold [in, out] (Conv1D) */
+    bool scale_attention;       /* scores / sqrt(D); gpt_neo has none */
+    bool gguf_permuted_qk;      /* GGUF rows of Q and K are permuted for interleaved RoPE */
+    bool tied_default;          /* head = embedding when the config is silent */
     struct arch_names names;
 };
 
 /* Row by config.json model_type / by GGUF general.architecture; an unknown name is UNSUPPORTED and
  * the message lists the known ones. */
-enum status arch_by_model_type(const char *model_type, const struct arch **out, struct error *err)
-    MUST_USE;
-enum status arch_by_gguf_name(const char *name, const struct arch **out, struct error *err)
-    MUST_USE;
+enum status arch_by_model_type(const char *model_type, const struct arch **out,
+                               struct error *err) MUST_USE;
+enum status arch_by_gguf_name(const char *name, const struct arch **out,
+                              struct error *err) MUST_USE;
 /* The table, for `info`. */
 const struct arch *arch_table(uint32_t *count);
 

@@ -15,7 +15,7 @@
 #include "model/arch.h"
 
 #define CONFIG_MAX_LAYERS 512
-#define CONFIG_MAX_EOS 8
+#define CONFIG_MAX_EOS    8
 
 struct gguf;
 
@@ -38,11 +38,12 @@ struct model_config {
     float rope_high_freq_factor;
     uint32_t rope_original_ctx;
     bool tied;
-    bool attention_bias; /* what the config says; the files decide (a bias tensor present is used) */
+    bool
+        attention_bias; /* what the config says; the files decide (a bias tensor present is used) */
     bool mlp_bias;
-    uint32_t window;                             /* local attention window in tokens, 0 none */
-    uint8_t layer_is_local[CONFIG_MAX_LAYERS];   /* 1: the layer sees the last `window` keys only */
-    int32_t bos_id;                              /* -1: none */
+    uint32_t window;                           /* local attention window in tokens, 0 none */
+    uint8_t layer_is_local[CONFIG_MAX_LAYERS]; /* 1: the layer sees the last `window` keys only */
+    int32_t bos_id;                            /* -1: none */
     int32_t eos_ids[CONFIG_MAX_EOS];
     uint32_t n_eos;
 };
@@ -50,8 +51,8 @@ struct model_config {
 /* path is for messages only. */
 enum status config_from_json(const char *text, size_t len, const char *path,
                              struct model_config *out, struct error *err) MUST_USE;
-enum status config_from_gguf(const struct gguf *g, struct model_config *out, struct error *err)
-    MUST_USE;
+enum status config_from_gguf(const struct gguf *g, struct model_config *out,
+                             struct error *err) MUST_USE;
 
 /* The built-in shapes of --random-weights: "gpt2", "gpt2-medium", "gpt2-large",
  * "TinyLlama/TinyLlama-1.1B-Chat-v1.0"; NOT_FOUND lists them. */

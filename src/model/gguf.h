@@ -22,16 +22,27 @@ struct gguf_string {
 };
 
 enum gguf_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING,
-    GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64
 };
 
 struct gguf_tensor {
     const char *name;   /* NUL-terminated, < 64 bytes */
     uint32_t ggml_type; /* raw id */
     uint32_t rank;
-    uint64_t dims[4];   /* dims[0] is the fastest (columns) */
-    uint64_t offset;    /* absolute, in the file */
+    uint64_t dims[4]; /* dims[0] is the fastest (columns) */
+    uint64_t offset;  /* absolute, in the file */
     uint64_t bytes;
 };
 
@@ -46,16 +57,19 @@ uint32_t gguf_version(const struct gguf *g);
 
 /* Scalars: NOT_FOUND when the key is missing, BAD_MODEL when it has another type (any integer type
  * is accepted for _u64 when non-negative). */
-enum status gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out, struct error *err) MUST_USE;
-enum status gguf_get_f64(const struct gguf *g, const char *key, double *out, struct error *err) MUST_USE;
-enum status gguf_get_bool(const struct gguf *g, const char *key, bool *out, struct error *err) MUST_USE;
+enum status gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out,
+                         struct error *err) MUST_USE;
+enum status gguf_get_f64(const struct gguf *g, const char *key, double *out,
+                         struct error *err) MUST_USE;
+enum status gguf_get_bool(const struct gguf *g, const char *key, bool *out,
+                          struct error *err) MUST_USE;
 enum status gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out,
                             struct error *err) MUST_USE;
 /* Arrays of exactly the element type asked for; elements are unaligned little-endian bytes. */
 enum status gguf_get_array(const struct gguf *g, const char *key, enum gguf_type element,
                            const void **data, uint64_t *count, struct error *err) MUST_USE;
-enum status gguf_get_strings(const struct gguf *g, const char *key,
-                             const struct gguf_string **out, uint64_t *count, struct error *err) MUST_USE;
+enum status gguf_get_strings(const struct gguf *g, const char *key, const struct gguf_string **out,
+                             uint64_t *count, struct error *err) MUST_USE;
 
 uint64_t gguf_tensor_count(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, uint64_t i);

@@ -21,9 +21,9 @@ struct hub_env {
     const char *hf_home;       /* HF_HOME */
     const char *xdg_cache_home;
     const char *home;
-    bool offline;              /* HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE */
-    bool no_implicit_token;    /* HF_HUB_DISABLE_IMPLICIT_TOKEN */
-    const char *models_dir;    /* "models" */
+    bool offline;           /* HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE */
+    bool no_implicit_token; /* HF_HUB_DISABLE_IMPLICIT_TOKEN */
+    const char *models_dir; /* "models" */
 };
 
 /* The folder or file to open. NOT_FOUND names both remedies (pull, make model) and the places

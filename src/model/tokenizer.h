@@ -2,9 +2,10 @@
  * tokenizer.h - text to ids and back, by the model's own files.
  *
  * Kinds: byte-level BPE (GPT-2, SmolLM2, Llama 3), BPE with byte fallback (Llama 2, TinyLlama;
- * SentencePiece scores when it comes from GGUF), and plain bytes for random weights. Every component
- * of tokenizer.json is honoured or refused by name. Input text that is not UTF-8 reads as U+FFFD.
- * Immutable after creation: any number of threads may encode, each with its own scratch inside.
+ * SentencePiece scores when it comes from GGUF), and plain bytes for random weights. Every
+ * component of tokenizer.json is honoured or refused by name. Input text that is not UTF-8 reads as
+ * U+FFFD. Immutable after creation: any number of threads may encode, each with its own scratch
+ * inside.
  */
 #ifndef LLMSCHED_MODEL_TOKENIZER_H
 #define LLMSCHED_MODEL_TOKENIZER_H
@@ -55,13 +56,13 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 
 /*
  * Streaming detokenizer: bytes are held back until a full UTF-8 character stands, so the pieces
- * joined equal the text of all ids at once, and no piece is broken UTF-8. Zero-initialise apart from
- * the tokenizer; detok_end flushes U+FFFD for an unfinished character.
+ * joined equal the text of all ids at once, and no piece is broken UTF-8. Zero-initialise apart
+ * from the tokenizer; detok_end flushes U+FFFD for an unfinished character.
  */
 struct detok {
     const struct tokenizer *tokenizer;
-    bool keep_special; /* print special tokens too */
-    bool started;      /* private */
+    bool keep_special;      /* print special tokens too */
+    bool started;           /* private */
     unsigned char held[64]; /* private */
     uint32_t n_held;
 };

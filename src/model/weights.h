@@ -1,10 +1,11 @@
 /*
- * weights.h - tensors by role and layer, from safetensors (one file or shards) or GGUF, as f32 rows.
+ * weights.h - tensors by role and layer, from safetensors (one file or shards) or GGUF, as f32
+ * rows.
  *
  * The reader of weights never sees file formats, transposes, permutations or quantisation:
  *
- *   weights_open ── safetensors | GGUF | random ──► weights_find(role, layer, bias) ──► weights_read_rows
- *                                                     shape as outputs x inputs          f32, de-quantised
+ *   weights_open ── safetensors | GGUF | random ──► weights_find(role, layer, bias) ──►
+ * weights_read_rows shape as outputs x inputs          f32, de-quantised
  *
  * Invariants after open: every tensor the architecture needs is present with the shape that the
  * config gives; missing, extra-sized and unknown-typed ones are BAD_MODEL. Biases are optional.
@@ -25,7 +26,13 @@
 struct weights;
 
 enum weight_dtype {
-    DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q6_K
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_Q8_0,
+    DTYPE_Q4_0,
+    DTYPE_Q4_1,
+    DTYPE_Q6_K
 };
 
 struct weight_info {

@@ -1,8 +1,8 @@
 /*
  * results.h - a whole comparison as plain data, and its files.
  *
- *   bench ──► struct run (one per cell) ──► journal line ──► struct results ──► CSV, JSON, text, plots
- *   plot  ──► CSV ─────────────────────────────────────────► struct results ──► text, plots
+ *   bench ──► struct run (one per cell) ──► journal line ──► struct results ──► CSV, JSON, text,
+ * plots plot  ──► CSV ─────────────────────────────────────────► struct results ──► text, plots
  *
  * Owner: results own their strings and rows (results_deinit).
  */
@@ -43,7 +43,7 @@ struct request_row {
 struct run {
     char *scheduler; /* label */
     char *policy;
-    char *params;    /* "batch_size=4 timeout=0.5 pad=true": every parameter, in table order */
+    char *params;         /* "batch_size=4 timeout=0.5 pad=true": every parameter, in table order */
     uint64_t fill_target; /* batch size the policy waits to fill, 0 none */
     uint64_t request_size;
     uint64_t run_num; /* 1, 2, ... */
@@ -116,29 +116,32 @@ enum status results_write_summaries_csv(const struct results *r, const char *pat
                                         struct error *err) MUST_USE;
 enum status results_write_detailed_csv(const struct results *r, const char *path, bool csv_safe,
                                        struct error *err) MUST_USE;
-enum status results_write_json(const struct results *r, const char *path, struct error *err) MUST_USE;
+enum status results_write_json(const struct results *r, const char *path,
+                               struct error *err) MUST_USE;
 
 /* Journal: a head line (environment, model, settings, and a fingerprint text that says what matrix
  * it is), then one line per run. All JSON, no newline inside. */
 enum status results_head_to_line(const struct results *r, const char *fingerprint,
                                  struct strbuf *out, struct error *err) MUST_USE;
-enum status results_run_to_line(const struct run *run, struct strbuf *out, struct error *err) MUST_USE;
+enum status results_run_to_line(const struct run *run, struct strbuf *out,
+                                struct error *err) MUST_USE;
 /* A whole journal text; a torn last line (no newline) is skipped and reported in *torn. A bad line
  * elsewhere is BAD_DATA with its number. *fingerprint: caller frees. */
 enum status results_from_journal(const char *text, size_t len, const char *path,
                                  struct results *out, char **fingerprint, bool *torn,
                                  struct error *err) MUST_USE;
 
-/* Reads the two CSVs, columns in any order, extra ones ignored, a missing one named. metrics_path may
- * be NULL (then rows are absent). */
+/* Reads the two CSVs, columns in any order, extra ones ignored, a missing one named. metrics_path
+ * may be NULL (then rows are absent). */
 enum status results_read_csv(const char *summaries_path, const char *metrics_path,
                              struct results *out, struct error *err) MUST_USE;
 
 /* Do all schedulers give the same output for the same request of the same size and run? */
 struct text_verdict {
-    uint64_t compared;  /* (request, scheduler) pairs held against the first scheduler that finished it */
+    uint64_t
+        compared; /* (request, scheduler) pairs held against the first scheduler that finished it */
     uint64_t differing;
-    char example[256];  /* "size 25 run 1 request 7: naive and dynamic differ", "" when none */
+    char example[256]; /* "size 25 run 1 request 7: naive and dynamic differ", "" when none */
 };
 void results_same_text(const struct results *r, struct text_verdict *out);
 

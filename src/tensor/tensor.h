@@ -25,24 +25,24 @@ enum tensor_dtype { TENSOR_F32 }; /* bf16 and int8 join here */
 #define TENSOR_KV_TILE 16
 
 /*
- * A weight matrix W[N, K] in panels of `panel` outputs: data[p][k][j] = W[p * panel + j][k]; the last
- * panel is padded with zeros. dtype decides what the elements are.
+ * A weight matrix W[N, K] in panels of `panel` outputs: data[p][k][j] = W[p * panel + j][k]; the
+ * last panel is padded with zeros. dtype decides what the elements are.
  */
 struct packed_matrix {
     enum tensor_dtype dtype;
     uint32_t n_out;
     uint32_t n_in;
     uint32_t panel;
-    void *data;    /* 64-byte aligned; owner: the matrix */
+    void *data; /* 64-byte aligned; owner: the matrix */
     size_t bytes;
-    float *bias;   /* [n_out rounded up to panel], NULL none */
+    float *bias; /* [n_out rounded up to panel], NULL none */
 };
 
 /* One instruction set's kernels. Every kernel is single-threaded over the range it is given; the
  * wrappers below split ranges over the pool. */
 struct tensor_ops {
-    const char *isa;  /* "reference", "avx2", "avx512" */
-    uint32_t panel;   /* outputs per panel this ISA packs for f32 */
+    const char *isa; /* "reference", "avx2", "avx512" */
+    uint32_t panel;  /* outputs per panel this ISA packs for f32 */
 
     /* y[t][n] = bias[n] + sum_k x[t][k] * W[n][k] for panels [panel_begin, panel_end), all T rows.
      * Shapes: x [T, ldx], y [T, ldy]. */
@@ -63,7 +63,8 @@ struct tensor_ops {
     void (*relu)(float *x, uint32_t n);
     void (*silu)(float *x, uint32_t n);
     /* Rotate half: pairs (x[i], x[i + D/2]) by cos[i], sin[i], i < D/2; n_heads heads of D. */
-    void (*rope)(float *x, uint32_t n_heads, uint32_t head_size, const float *cos, const float *sin);
+    void (*rope)(float *x, uint32_t n_heads, uint32_t head_size, const float *cos,
+                 const float *sin);
 
     /*
      * One query row against one KV head, for `group` query heads that share it.
@@ -80,8 +81,8 @@ struct tensor_ops {
 
 /* The best ISA of this machine, or the one named ("reference", "avx2", "avx512"; NULL: best).
  * UNSUPPORTED names what the machine has. */
-enum status tensor_select(const char *isa, const struct tensor_ops **out, struct error *err)
-    MUST_USE;
+enum status tensor_select(const char *isa, const struct tensor_ops **out,
+                          struct error *err) MUST_USE;
 /* All ISAs this machine can run, best first; returns how many. */
 uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity);
 
