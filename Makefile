@@ -1,0 +1,67 @@
+# A dozen short targets over CMake. `make help` lists them.
+#   LLMSCHED_WERROR=1      warnings are errors (CI sets it)
+#   JOBS=2                 parallel compile and test jobs
+#   BUILD=build            the release build's folder
+
+BUILD ?= build
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+FUZZ_SECONDS ?= 60
+OUT ?= .
+WERROR = -DLLMSCHED_WERROR=$(if $(LLMSCHED_WERROR),ON,OFF)
+# -O1: a model under the sanitizers at -O0 takes minutes.
+SAN = -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" -DLLMSCHED_SANITIZE=ON
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+.PHONY: help deps deps-test build model bench test test-full test-san fuzz lint format clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+deps: ## install what build and bench need (Debian; else print it)
+	@scripts/deps.sh build
+
+deps-test: ## install what test, test-san, fuzz and lint need
+	@scripts/deps.sh build test lint
+
+build: deps ## release build: build/llmsched (the default)
+	@cmake --log-level=NOTICE -S . -B $(BUILD) $(WERROR) -DLLMSCHED_TESTS=OFF
+	@cmake --build $(BUILD) -j $(JOBS)
+
+model: deps ## fetch the real model, SmolLM2-135M-Instruct, into models/
+	@python3 scripts/fetch_model.py
+
+bench: build model ## the main job: every scheduler on the real model (OUT=folder ARGS="...")
+	$(BUILD)/llmsched bench --output-dir "$(OUT)" $(ARGS)
+
+test: model ## build and run all tests
+	@scripts/deps.sh build test
+	@cmake --log-level=NOTICE -S . -B $(BUILD) $(WERROR) -DLLMSCHED_TESTS=ON
+	@cmake --build $(BUILD) -j $(JOBS)
+	@scripts/run_tests.sh $(BUILD) $(JOBS)
+
+test-full: ## the same with the heavy cases, printing what they did
+	@LLMSCHED_TEST_FULL=1 $(MAKE) test
+
+test-san: model ## all tests under AddressSanitizer and UBSan
+	@scripts/deps.sh build test
+	@cmake --log-level=NOTICE -S . -B $(BUILD)-san $(WERROR) $(SAN)
+	@cmake --build $(BUILD)-san -j $(JOBS)
+	@scripts/run_tests.sh $(BUILD)-san $(JOBS)
+
+fuzz: ## every libFuzzer target for FUZZ_SECONDS=60 each (clang)
+	@scripts/deps.sh build test lint
+	@CC=clang cmake --log-level=NOTICE -S . -B $(BUILD)-fuzz $(WERROR) $(SAN) -DLLMSCHED_FUZZ=ON -DLLMSCHED_TESTS=OFF
+	@cmake --build $(BUILD)-fuzz -j $(JOBS)
+	@scripts/run_fuzz.sh $(BUILD)-fuzz $(FUZZ_SECONDS)
+
+lint: ## clang-format, banned calls, cppcheck, clang-tidy
+	@scripts/deps.sh build test lint
+	@CC=clang cmake --log-level=NOTICE -S . -B $(BUILD)-lint -DLLMSCHED_FUZZ=ON -DLLMSCHED_TESTS=ON
+	@scripts/lint.sh $(BUILD)-lint $(JOBS)
+
+format: ## rewrite the sources in the project's format
+	@git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+
+clean: ## remove the build folders (models/ and results stay)
+	rm -rf $(BUILD) $(BUILD)-san $(BUILD)-fuzz $(BUILD)-lint $(BUILD)-clang

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# run_fuzz.sh BUILD_DIR SECONDS - each fuzz target for that long on its seeds in fuzz/corpus/<name>.
+# Finds grow a corpus in the build folder; a crashing input stays there and the run fails.
+set -euo pipefail
+build=$1
+seconds=$2
+
+shopt -s nullglob
+targets=("$build"/fuzz/fuzz_*)
+if [ ${#targets[@]} -eq 0 ]; then
+    echo "run_fuzz.sh: no fuzz target in $build/fuzz" >&2
+    exit 1
+fi
+failed=()
+for target in "${targets[@]}"; do
+    name=$(basename "$target")
+    seeds=fuzz/corpus/$name
+    if [ ! -d "$seeds" ]; then seeds=fuzz/corpus/${name#fuzz_}; fi
+    if [ ! -d "$seeds" ]; then
+        echo "run_fuzz.sh: no seed corpus fuzz/corpus/$name" >&2
+        failed+=("$name")
+        continue
+    fi
+    mkdir -p "$build/corpus/$name" "$build/crashes"
+    echo "=== $name, $seconds s, seeds $seeds ($(find "$seeds" -type f | wc -l))"
+    "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+        -verbosity=0 -artifact_prefix="$build/crashes/$name-" "$build/corpus/$name" "$seeds" ||
+        failed+=("$name")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "FAILED: ${failed[*]} (inputs in $build/crashes)" >&2
+    exit 1
+fi
+echo "${#targets[@]} fuzz targets clean"

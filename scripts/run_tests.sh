@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# run_tests.sh BUILD_DIR JOBS - CTest, then every skipped test with its reason, so that none is
+# skipped silently.
+set -euo pipefail
+build=$1
+jobs=$2
+
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+
+show=--output-on-failure
+if [ -n "${LLMSCHED_TEST_FULL:-}" ]; then
+    show=--verbose # the heavy cases say what they ran
+fi
+status=0
+ctest --test-dir "$build" --no-tests=error -j "$jobs" $show | tee "$build/ctest.out" || status=$?
+
+# Whole programs end with 77, which only ctest's own lines show; single cmocka cases print a
+# [ SKIPPED ] line. The reason is the line before it.
+echo
+awk '
+    function skipped(what) {
+        printf "  skipped: %s%s\n", what, last == "" ? "" : " (" last ")"
+        n++
+    }
+    FNR == NR { if (/\*\*\*Skipped/) { sub(/.*Test +#[0-9]+: /, ""); whole[$1] = 1 } next }
+    /^[0-9]+\/[0-9]+ Testing: / { name = $3; last = "" }
+    /^\[ +RUN +\]/ { last = "" }
+    /^\[ +SKIPPED +\]/ && !/test\(s\)/ && !seen[name, $NF]++ { skipped(name " " $NF) }
+    /^<end of output>/ { if (name in whole) skipped(name); last = "" }
+    /^(-+$|\[| *$)/ { next }
+    { last = $0 }
+    END { if (n) printf "%d skipped\n", n; else print "no test was skipped" }
+' "$build/ctest.out" "$build/Testing/Temporary/LastTest.log"
+exit $status
