@@ -1,0 +1,10 @@
+/* isa_int.h - private to src/tensor: the tables that select.c chooses from. */
+#ifndef LLMSCHED_TENSOR_ISA_INT_H
+#define LLMSCHED_TENSOR_ISA_INT_H
+
+#include "tensor/tensor.h"
+
+/* A new instruction set: one file isa_<name>.c, one line here, one row in select.c. */
+extern const struct tensor_ops tensor_ops_reference;
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * isa_reference.c - every operation as plainly as it can be written, for any CPU.
+ *
+ * Not fast, and not bit-equal to the vector kernels: it is what they are tested against, and what
+ * runs where they cannot. It has its own fixed order of operations (sums run upwards from the bias),
+ * so it is batch-invariant too.
+ */
+#include <math.h>
+
+#include "tensor/isa_int.h"
+
+#define PANEL 16
+
+static void matmul_f32(float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
+                       const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end)
+{
+    for (uint32_t p = panel_begin; p < panel_end; p++) {
+        size_t column = (size_t)p * PANEL;
+        uint32_t columns = w->n_out - column < PANEL ? (uint32_t)(w->n_out - column) : PANEL;
+        const float *data = (const float *)w->data + column * w->n_in;
+        for (size_t t = 0; t < n_rows; t++) {
+            float sum[PANEL];
+            for (uint32_t j = 0; j < PANEL; j++) {
+                sum[j] = w->bias != NULL ? w->bias[column + j] : 0.0f;
+            }
+            for (size_t k = 0; k < w->n_in; k++) {
+                for (uint32_t j = 0; j < PANEL; j++) {
+                    sum[j] += x[t * ldx + k] * data[k * PANEL + j];
+                }
+            }
+            for (uint32_t j = 0; j < columns; j++) {
+                y[t * ldy + column + j] = sum[j];
+            }
+        }
+    }
+}
+
+static void rms_norm(float *y, const float *x, const float *weight, uint32_t n, float eps)
+{
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += x[i] * x[i];
+    }
+    float inv = 1.0f / sqrtf(sum / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++) {
+        y[i] = x[i] * inv * weight[i];
+    }
+}
+
+static void layer_norm(float *y, const float *x, const float *weight, const float *bias, uint32_t n,
+                       float eps)
+{
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += x[i];
+    }
+    float mean = sum / (float)n;
+    float squares = 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        squares += (x[i] - mean) * (x[i] - mean);
+    }
+    float inv = 1.0f / sqrtf(squares / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++) {
+        y[i] = (x[i] - mean) * inv * weight[i] + (bias != NULL ? bias[i] : 0.0f);
+    }
+}
+
+static void add(float *x, const float *y, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] += y[i];
+    }
+}
+
+static void silu(float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = x[i] / (1.0f + expf(-x[i]));
+    }
+}
+
+static void silu_mul(float *gate, const float *up, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+    }
+}
+
+/* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): Hendrycks and Gimpel 2016, section 2. */
+static void gelu_tanh(float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float u = 0.797884561f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+        x[i] = 0.5f * x[i] * (1.0f + tanhf(u));
+    }
+}
+
+/* x Phi(x), by erfc so that the left tail keeps its digits. */
+static void gelu_erf(float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = 0.5f * x[i] * erfcf(-0.707106781f * x[i]);
+    }
+}
+
+static void relu(float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = x[i] < 0.0f ? 0.0f : x[i]; /* NaN stays */
+    }
+}
+
+static void rope(float *x, uint32_t n_heads, uint32_t head_size, const float *cos, const float *sin)
+{
+    uint32_t half = head_size / 2;
+    for (uint32_t h = 0; h < n_heads; h++, x += head_size) {
+        for (uint32_t i = 0; i < half; i++) {
+            float a = x[i];
+            float b = x[i + half];
+            x[i] = a * cos[i] - b * sin[i];
+            x[i + half] = b * cos[i] + a * sin[i];
+        }
+    }
+}
+
+/* One head: scores, softmax and the weighted sum of values, all in ascending key order. */
+static void attend_head(float *out, const float *q, uint32_t head_size, float scale,
+                        const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
+                        uint32_t last, float *p)
+{
+    float max = -INFINITY;
+    for (uint32_t i = first; i <= last; i++) {
+        const float *key = k_tiles[i / TENSOR_KV_TILE] + i % TENSOR_KV_TILE;
+        float score = 0.0f;
+        for (size_t d = 0; d < head_size; d++) {
+            score += q[d] * key[d * TENSOR_KV_TILE];
+        }
+        p[i - first] = score * scale;
+        max = fmaxf(max, p[i - first]);
+    }
+    float sum = 0.0f;
+    for (uint32_t i = 0; i <= last - first; i++) {
+        p[i] = expf(p[i] - max);
+        sum += p[i];
+    }
+    for (size_t d = 0; d < head_size; d++) {
+        out[d] = 0.0f;
+    }
+    for (uint32_t i = first; i <= last; i++) {
+        const float *value =
+            v_tiles[i / TENSOR_KV_TILE] + (size_t)(i % TENSOR_KV_TILE) * head_size;
+        for (size_t d = 0; d < head_size; d++) {
+            out[d] += p[i - first] * value[d];
+        }
+    }
+    for (size_t d = 0; d < head_size; d++) {
+        out[d] /= sum;
+    }
+}
+
+static void attend(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
+                   const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
+                   uint32_t last, float *scratch)
+{
+    for (size_t h = 0; h < group; h++) {
+        attend_head(out + h * head_size, q + h * head_size, head_size, scale, k_tiles, v_tiles,
+                    first, last, scratch);
+    }
+}
+
+const struct tensor_ops tensor_ops_reference = {
+    .isa = "reference",
+    .panel = PANEL,
+    .matmul_f32 = matmul_f32,
+    .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
+    .add = add,
+    .silu_mul = silu_mul,
+    .gelu_tanh = gelu_tanh,
+    .gelu_erf = gelu_erf,
+    .relu = relu,
+    .silu = silu,
+    .rope = rope,
+    .attend = attend,
+};

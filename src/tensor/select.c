@@ -1,0 +1,57 @@
+/* select.c - which instruction sets this machine can run, and the choice among them. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tensor/isa_int.h"
+
+static bool has_always(void)
+{
+    return true;
+}
+
+/* Best first. */
+static const struct isa_row {
+    const struct tensor_ops *ops;
+    bool (*supported)(void);
+} isa_rows[] = {
+    {&tensor_ops_reference, has_always},
+};
+
+#define ISA_ROWS (sizeof isa_rows / sizeof isa_rows[0])
+
+uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < ISA_ROWS; i++) {
+        if (isa_rows[i].supported()) {
+            if (n < capacity) {
+                out[n] = isa_rows[i].ops;
+            }
+            n++;
+        }
+    }
+    return n;
+}
+
+enum status tensor_select(const char *isa, const struct tensor_ops **out, struct error *err)
+{
+    const struct tensor_ops *all[ISA_ROWS];
+    uint32_t n = tensor_available(all, ISA_ROWS);
+    if (isa == NULL) {
+        *out = all[0];
+        return STATUS_OK;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (strcmp(isa, all[i]->isa) == 0) {
+            *out = all[i];
+            return STATUS_OK;
+        }
+    }
+    char names[64] = "";
+    for (uint32_t i = 0, used = 0; i < n; i++) {
+        used += (uint32_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                   all[i]->isa);
+    }
+    return error_set(err, STATUS_UNSUPPORTED, -1,
+                     "instruction set \"%s\": this machine and build have %s", isa, names);
+}
