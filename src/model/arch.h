@@ -36,6 +36,8 @@ enum weight_role {
     ROLE_COUNT
 };
 
+#define ARCH_MAX_IGNORED 4
+
 /* Names as they stand in files, '%d' = layer; without ".weight" / ".bias". NULL: the family has no
  * such tensor (or, for GGUF, llama.cpp does not know the family). */
 struct arch_names {
@@ -55,7 +57,10 @@ struct arch {
     bool scale_attention;       /* scores / sqrt(D); gpt_neo has none */
     bool gguf_permuted_qk;      /* GGUF rows of Q and K are permuted for interleaved RoPE */
     bool tied_default;          /* head = embedding when the config is silent */
+    uint32_t bias_roles;        /* bit per role: the family's files always hold its ".bias" */
     struct arch_names names;
+    const char *ignored[ARCH_MAX_IGNORED]; /* suffixes of file tensors that carry no weights: causal
+                                              masks and frequencies that old checkpoints saved */
 };
 
 /* Row by config.json model_type / by GGUF general.architecture; an unknown name is UNSUPPORTED and

@@ -48,6 +48,10 @@ struct model_config {
     uint32_t n_eos;
 };
 
+/* A folder (config.json, its eos list extended by generation_config.json; or, where the weights
+ * come from the folder's .gguf, that file's keys), a .json file, or a .gguf file. */
+enum status config_open(const char *path, struct model_config *out, struct error *err) MUST_USE;
+
 /* path is for messages only. */
 enum status config_from_json(const char *text, size_t len, const char *path,
                              struct model_config *out, struct error *err) MUST_USE;

@@ -46,6 +46,17 @@ struct gguf_tensor {
     uint64_t bytes;
 };
 
+/* A tensor type of ggml: `block` elements take `bytes` bytes. */
+struct ggml_type {
+    uint32_t id;
+    const char *name;
+    uint32_t block;
+    uint32_t bytes;
+};
+
+/* NULL for an id that is unknown or was removed from the format. */
+const struct ggml_type *ggml_type_of(uint32_t id);
+
 enum status gguf_open(const char *path, struct gguf **out, struct error *err) MUST_USE;
 /* For tests and fuzzing: the header from memory; file_bytes is the size the checks assume. */
 enum status gguf_parse(const void *data, size_t len, uint64_t file_bytes, const char *path,
@@ -71,6 +82,9 @@ enum status gguf_get_array(const struct gguf *g, const char *key, enum gguf_type
 enum status gguf_get_strings(const struct gguf *g, const char *key, const struct gguf_string **out,
                              uint64_t *count, struct error *err) MUST_USE;
 
+/* By exact name, or NULL. */
+const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name);
+uint64_t gguf_file_bytes(const struct gguf *g);
 uint64_t gguf_tensor_count(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, uint64_t i);
 uint64_t gguf_key_count(const struct gguf *g);
