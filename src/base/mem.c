@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static _Atomic uint64_t alloc_count;
 static _Atomic uint64_t fail_countdown; /* 0: off */
@@ -86,6 +87,25 @@ char *mem_strdup(const char *text)
 void mem_free(void *p)
 {
     free(p);
+}
+
+void *mem_reserve(size_t bytes)
+{
+    if (bytes == 0 || !admit()) {
+        return NULL;
+    }
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void mem_unreserve(void *p, size_t bytes)
+{
+    if (p != NULL) {
+        int rc = munmap(p, bytes);
+        assert(rc == 0);
+        (void)rc;
+    }
 }
 
 void mem_step_begin(void)

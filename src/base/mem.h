@@ -30,6 +30,12 @@ char *mem_strdup(const char *text) MUST_USE;
 
 void mem_free(void *p);
 
+/* Zeroed address space for a large store that fills slowly (KV pages): the kernel gives each page
+ * when it is first touched, so memory in use grows with what is written, not with bytes. Page
+ * aligned. NULL when refused. Owner: the caller, who frees with mem_unreserve and the same bytes. */
+void *mem_reserve(size_t bytes) MUST_USE;
+void mem_unreserve(void *p, size_t bytes);
+
 /* Guard: see the top. May be nested. mem_in_step() is for interposers in tests. */
 void mem_step_begin(void);
 void mem_step_end(void);

@@ -30,6 +30,14 @@ struct exec_model;
 #define EXEC_MODEL_KV_BLOCKS 4096
 #define EXEC_MODEL_MAX_ROWS 256
 
+/* Sees the logits [V] of every sampled row before the token is drawn; borrowed for the call. For
+ * oracles and, later, log-probabilities. Must not allocate. Runs on the owner's thread, in order of
+ * items. */
+struct exec_model_tap {
+    void (*fn)(void *self, const struct exec_item *item, const float *logits);
+    void *self;
+};
+
 struct exec_model_options {
     const struct model_config *config; /* copied */
     const struct weights *weights;     /* read during create only; may be closed after it */
@@ -40,6 +48,7 @@ struct exec_model_options {
     uint32_t max_rows;                 /* rows pushed through the layers at once, and the advice in
                                           executor.info.token_budget; larger steps are cut;
                                           0: EXEC_MODEL_MAX_ROWS */
+    struct exec_model_tap tap;         /* fn NULL: none */
     const struct progress *progress;   /* "loading weights", in bytes of packed f32; NULL: silent */
 };
 

@@ -1,0 +1,331 @@
+/* network.c - see network.h. */
+#include "infer/network.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "infer/rope.h"
+
+struct loader {
+    struct network *net;
+    const struct weights *weights;
+    const struct progress *progress;
+    float *buffer; /* NETWORK_READ_BYTES, or one row where that is longer */
+    size_t buffer_floats;
+    uint64_t done_bytes;
+    uint64_t total_bytes;
+    struct error *err;
+};
+
+/* A run of rows of one role inside a packed matrix. */
+struct part {
+    enum weight_role role;
+    uint32_t rows;
+};
+
+static float *alloc_floats(uint64_t count)
+{
+    if (count > SIZE_MAX / sizeof(float)) {
+        return NULL;
+    }
+    return mem_alloc_aligned(64, (size_t)count * sizeof(float));
+}
+
+static enum status no_memory(struct error *err, uint64_t floats, const char *what)
+{
+    return error_set(err, STATUS_NO_MEMORY, -1, "out of memory: %" PRIu64 " bytes for %s",
+                     floats * sizeof(float), what);
+}
+
+static void report(struct loader *l, uint64_t floats)
+{
+    l->done_bytes += floats * sizeof(float);
+    if (l->done_bytes > l->total_bytes) {
+        l->done_bytes = l->total_bytes;
+    }
+    progress_report(l->progress, "loading weights", l->done_bytes, l->total_bytes);
+}
+
+static bool has_bias(const struct loader *l, enum weight_role role, uint32_t layer)
+{
+    struct weight_info info;
+    return weights_find(l->weights, role, layer, true, &info);
+}
+
+/* All rows of one tensor, a bufferful at a time, into a packed matrix or a plain table. */
+static enum status load_rows(struct loader *l, const struct part *part, uint32_t layer,
+                             uint32_t columns, struct packed_matrix *packed, uint32_t first,
+                             float *plain)
+{
+    uint32_t step = (uint32_t)(l->buffer_floats / columns);
+    for (uint32_t row = 0; row < part->rows; row += step) {
+        uint32_t n = part->rows - row < step ? part->rows - row : step;
+        float *to = plain != NULL ? plain + (size_t)row * columns : l->buffer;
+        enum status s = weights_read_rows(l->weights, part->role, layer, false, row, n, to, l->err);
+        if (s != STATUS_OK) {
+            return s;
+        }
+        if (packed != NULL) {
+            packed_put_rows(packed, first + row, n, to);
+        }
+        report(l, (uint64_t)n * columns);
+    }
+    return STATUS_OK;
+}
+
+static enum status load_bias(struct loader *l, const struct part *part, uint32_t layer,
+                             struct packed_matrix *packed, uint32_t first)
+{
+    if (!has_bias(l, part->role, layer)) {
+        return STATUS_OK;
+    }
+    float *row = alloc_floats(part->rows);
+    if (row == NULL) {
+        return no_memory(l->err, part->rows, "a bias");
+    }
+    enum status s = weights_read_rows(l->weights, part->role, layer, true, 0, 1, row, l->err);
+    if (s == STATUS_OK) {
+        packed_put_bias(packed, first, part->rows, row);
+    }
+    mem_free(row);
+    return s;
+}
+
+/* Stacks the parts, which share their input, into one packed matrix. */
+static enum status load_matrix(struct loader *l, struct packed_matrix *packed,
+                               const struct part *parts, uint32_t n_parts, uint32_t layer,
+                               uint32_t columns)
+{
+    uint64_t rows = 0;
+    bool with_bias = false;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        rows += parts[i].rows;
+        with_bias = with_bias || has_bias(l, parts[i].role, layer);
+    }
+    if (rows > UINT32_MAX - 64) {
+        return error_set(l->err, STATUS_UNSUPPORTED, -1, "a matrix of %" PRIu64 " rows is too large",
+                         rows);
+    }
+    enum status s = packed_begin(packed, l->net->ops, TENSOR_F32, (uint32_t)rows, columns,
+                                 with_bias, l->err);
+    uint32_t first = 0;
+    for (uint32_t i = 0; s == STATUS_OK && i < n_parts; i++) {
+        s = load_rows(l, &parts[i], layer, columns, packed, first, NULL);
+        if (s == STATUS_OK) {
+            s = load_bias(l, &parts[i], layer, packed, first);
+        }
+        first += parts[i].rows;
+    }
+    return s;
+}
+
+static enum status load_table(struct loader *l, float **table, enum weight_role role,
+                              uint32_t rows, uint32_t columns, const char *what)
+{
+    uint64_t floats = (uint64_t)rows * columns;
+    *table = alloc_floats(floats);
+    if (*table == NULL) {
+        return no_memory(l->err, floats, what);
+    }
+    return load_rows(l, &(struct part){role, rows}, 0, columns, NULL, 0, *table);
+}
+
+static enum status load_norm(struct loader *l, struct network_norm *norm, enum weight_role role,
+                             uint32_t layer)
+{
+    uint32_t n = l->net->config.n_channels;
+    norm->weight = alloc_floats(n);
+    if (norm->weight == NULL) {
+        return no_memory(l->err, n, "a norm");
+    }
+    enum status s =
+        weights_read_rows(l->weights, role, layer, false, 0, 1, norm->weight, l->err);
+    if (s != STATUS_OK || !has_bias(l, role, layer)) {
+        return s;
+    }
+    norm->bias = alloc_floats(n);
+    if (norm->bias == NULL) {
+        return no_memory(l->err, n, "a norm");
+    }
+    return weights_read_rows(l->weights, role, layer, true, 0, 1, norm->bias, l->err);
+}
+
+static enum status load_layer(struct loader *l, uint32_t index)
+{
+    const struct model_config *c = &l->net->config;
+    struct network_layer *layer = &l->net->layers[index];
+    uint32_t q_rows = c->n_heads * c->head_size;
+    uint32_t kv_rows = c->n_kv_heads * c->head_size;
+    const struct part qkv[] = {{ROLE_Q, q_rows}, {ROLE_K, kv_rows}, {ROLE_V, kv_rows}};
+    const struct part up[] = {{ROLE_GATE, c->n_ffn}, {ROLE_UP, c->n_ffn}};
+    const struct part o = {ROLE_O, c->n_channels};
+    const struct part down = {ROLE_DOWN, c->n_channels};
+    uint32_t skip_gate = c->arch->gated_mlp ? 0 : 1;
+
+    enum status s = load_norm(l, &layer->attn_norm, ROLE_ATTN_NORM, index);
+    if (s == STATUS_OK) {
+        s = load_norm(l, &layer->mlp_norm, ROLE_MLP_NORM, index);
+    }
+    if (s == STATUS_OK) {
+        s = load_matrix(l, &layer->qkv, qkv, 3, index, c->n_channels);
+    }
+    if (s == STATUS_OK) {
+        s = load_matrix(l, &layer->o, &o, 1, index, q_rows);
+    }
+    if (s == STATUS_OK) {
+        s = load_matrix(l, &layer->up, up + skip_gate, 2 - skip_gate, index, c->n_channels);
+    }
+    if (s == STATUS_OK) {
+        s = load_matrix(l, &layer->down, &down, 1, index, c->n_ffn);
+    }
+    return s;
+}
+
+static enum status load_rope(struct loader *l)
+{
+    struct network *net = l->net;
+    uint64_t floats = (uint64_t)net->max_len * (net->config.head_size / 2);
+    net->rope_cos = alloc_floats(floats);
+    net->rope_sin = alloc_floats(floats);
+    if (net->rope_cos == NULL || net->rope_sin == NULL) {
+        return no_memory(l->err, 2 * floats, "rotary position tables");
+    }
+    rope_fill(&net->config, net->max_len, net->rope_cos, net->rope_sin);
+    return STATUS_OK;
+}
+
+static enum status load_ends(struct loader *l)
+{
+    struct network *net = l->net;
+    const struct model_config *c = &net->config;
+    const struct part head = {c->tied ? ROLE_EMBED : ROLE_HEAD, c->n_vocab};
+    enum status s = load_matrix(l, &net->head, &head, 1, 0, c->n_channels);
+    if (s == STATUS_OK && !c->tied) {
+        s = load_table(l, &net->embed, ROLE_EMBED, c->n_vocab, c->n_channels, "the embedding");
+    }
+    if (s == STATUS_OK) {
+        s = load_norm(l, &net->final_norm, ROLE_FINAL_NORM, 0);
+    }
+    if (s != STATUS_OK) {
+        return s;
+    }
+    if (c->arch->position == POSITION_LEARNED) {
+        return load_table(l, &net->positions, ROLE_POSITION, net->max_len, c->n_channels,
+                          "learned positions");
+    }
+    return load_rope(l);
+}
+
+static enum status load_all(struct loader *l)
+{
+    struct network *net = l->net;
+    size_t longest = net->config.n_ffn;
+    size_t q_rows = (size_t)net->config.n_heads * net->config.head_size;
+    longest = longest > net->config.n_channels ? longest : net->config.n_channels;
+    longest = longest > q_rows ? longest : q_rows;
+    l->buffer_floats = NETWORK_READ_BYTES / sizeof(float);
+    l->buffer_floats = l->buffer_floats > longest ? l->buffer_floats : longest;
+    l->buffer = alloc_floats(l->buffer_floats);
+    net->layers = mem_alloc(net->config.n_layers, sizeof *net->layers);
+    if (l->buffer == NULL || net->layers == NULL) {
+        return no_memory(l->err, l->buffer_floats, "a read buffer");
+    }
+    enum status s = load_ends(l);
+    for (uint32_t i = 0; s == STATUS_OK && i < net->config.n_layers; i++) {
+        s = load_layer(l, i);
+    }
+    return s;
+}
+
+enum status network_load(struct network *out, const struct model_config *config,
+                         const struct weights *weights, const struct tensor_ops *ops,
+                         uint32_t max_len, const struct progress *progress, struct error *err)
+{
+    if (config->arch->position == POSITION_ROPE && config->head_size % 2 != 0) {
+        return error_set(err, STATUS_UNSUPPORTED, -1,
+                         "head size %" PRIu32 " is odd: rotary positions need an even one",
+                         config->head_size);
+    }
+    assert(max_len >= 1 && max_len <= config->n_ctx);
+    struct network net = {.config = *config, .ops = ops, .max_len = max_len};
+    struct loader l = {.net = &net,
+                       .weights = weights,
+                       .progress = progress,
+                       .total_bytes = config_parameter_count(config) * sizeof(float),
+                       .err = err};
+    enum status s = load_all(&l);
+    mem_free(l.buffer);
+    if (s != STATUS_OK) {
+        network_deinit(&net);
+        return s;
+    }
+    progress_report(progress, "loading weights", l.total_bytes, l.total_bytes);
+    *out = net;
+    return STATUS_OK;
+}
+
+static void norm_deinit(struct network_norm *norm)
+{
+    mem_free(norm->weight);
+    mem_free(norm->bias);
+}
+
+void network_deinit(struct network *net)
+{
+    for (uint32_t i = 0; net->layers != NULL && i < net->config.n_layers; i++) {
+        struct network_layer *layer = &net->layers[i];
+        norm_deinit(&layer->attn_norm);
+        norm_deinit(&layer->mlp_norm);
+        packed_deinit(&layer->qkv);
+        packed_deinit(&layer->o);
+        packed_deinit(&layer->up);
+        packed_deinit(&layer->down);
+    }
+    mem_free(net->layers);
+    norm_deinit(&net->final_norm);
+    packed_deinit(&net->head);
+    mem_free(net->embed);
+    mem_free(net->positions);
+    mem_free(net->rope_cos);
+    mem_free(net->rope_sin);
+    *net = (struct network){0};
+}
+
+static uint64_t matrix_floats(const struct tensor_ops *ops, uint64_t rows, uint64_t columns)
+{
+    uint64_t padded = (rows + ops->panel - 1) / ops->panel * ops->panel;
+    return padded * (columns + 1); /* + 1: the bias */
+}
+
+uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops,
+                       uint32_t max_len)
+{
+    uint64_t q_rows = (uint64_t)c->n_heads * c->head_size;
+    uint64_t kv_rows = (uint64_t)c->n_kv_heads * c->head_size;
+    uint64_t up_rows = (uint64_t)c->n_ffn * (c->arch->gated_mlp ? 2 : 1);
+    uint64_t layer = matrix_floats(ops, q_rows + 2 * kv_rows, c->n_channels) +
+                     matrix_floats(ops, c->n_channels, q_rows) +
+                     matrix_floats(ops, up_rows, c->n_channels) +
+                     matrix_floats(ops, c->n_channels, c->n_ffn) + (uint64_t)4 * c->n_channels;
+    uint64_t floats = layer * c->n_layers + matrix_floats(ops, c->n_vocab, c->n_channels) +
+                      (uint64_t)2 * c->n_channels;
+    if (!c->tied) {
+        floats += (uint64_t)c->n_vocab * c->n_channels;
+    }
+    floats += c->arch->position == POSITION_LEARNED ? (uint64_t)max_len * c->n_channels
+                                                    : (uint64_t)max_len * c->head_size;
+    return floats * sizeof(float);
+}
+
+void network_embed(const struct network *net, int32_t token, float *out)
+{
+    uint32_t channels = net->config.n_channels;
+    assert(token >= 0 && (uint32_t)token < net->config.n_vocab);
+    if (net->embed == NULL) {
+        packed_get_row(&net->head, (uint32_t)token, out);
+    } else {
+        memcpy(out, net->embed + (size_t)token * channels, channels * sizeof(float));
+    }
+}
