@@ -67,13 +67,8 @@ struct checkpoint {
 static inline void checkpoint_open(struct checkpoint *c, const char *name)
 {
     struct error err = ERROR_INIT;
-    char path[600];
     snprintf(c->folder, sizeof c->folder, "%s/tiny/%s", TEST_DATA_DIR, name);
-    snprintf(path, sizeof path, "%s/config.json", c->folder);
-    size_t len;
-    char *text = read_file(path, &len);
-    must(config_from_json(text, len, path, &c->config, &err), &err);
-    free(text);
+    must(config_open(c->folder, &c->config, &err), &err);
     must(weights_open(c->folder, &c->config, &c->weights, &err), &err);
 }
 
