@@ -65,6 +65,8 @@ struct detok {
     bool started;           /* private */
     unsigned char held[64]; /* private */
     uint32_t n_held;
+    bool in_text;        /* private: a character was given out */
+    uint32_t n_stripped; /* private: characters dropped before that */
 };
 void detok_begin(struct detok *d, const struct tokenizer *t, bool keep_special);
 void detok_push(struct detok *d, int32_t id, struct strbuf *out);
