@@ -15,4 +15,8 @@ enum status config_check(const struct model_config *c, const char *path,
 enum status config_add_eos(struct model_config *c, int32_t id, const char *path,
                            struct error *err) MUST_USE;
 
+/* Adds the eos ids of a generation_config.json. */
+enum status config_extend_eos(const char *text, size_t len, const char *path,
+                              struct model_config *m, struct error *err) MUST_USE;
+
 #endif

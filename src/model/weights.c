@@ -62,6 +62,8 @@ enum status weights_open(const char *path, const struct model_config *config, st
         s = error_set(err, STATUS_NO_MEMORY, -1, "%s: no memory for the directory", path);
     } else if (files.format == MODEL_FORMAT_GGUF) {
         s = weights_open_gguf(w, files.file, err);
+    } else if (files.format != MODEL_FORMAT_NONE) {
+        s = weights_open_safetensors(w, files.file, files.format == MODEL_FORMAT_SHARDS, err);
     } else {
         s = error_set(err, STATUS_NOT_FOUND, -1, "%s: no *.safetensors and no *.gguf file here",
                       path);

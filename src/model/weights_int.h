@@ -80,6 +80,10 @@ enum status weights_open_file(struct weights *w, uint32_t index, const char *pat
 
 enum status weights_open_gguf(struct weights *w, const char *file, struct error *err) MUST_USE;
 
+/* file is a .safetensors, or with sharded the index of several. */
+enum status weights_open_safetensors(struct weights *w, const char *file, bool sharded,
+                                     struct error *err) MUST_USE;
+
 /* Elements [first, first + n) of a slot's weight. */
 void weights_random_fill(const struct weights *w, enum weight_role role, uint32_t layer,
                          uint64_t first, uint64_t n, float *out);

@@ -6,5 +6,9 @@
 
 /* A new instruction set: one file isa_<name>.c, one line here, one row in select.c. */
 extern const struct tensor_ops tensor_ops_reference;
+#if defined(__x86_64__)
+extern const struct tensor_ops tensor_ops_avx2;
+extern const struct tensor_ops tensor_ops_avx512;
+#endif
 
 #endif

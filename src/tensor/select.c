@@ -9,11 +9,29 @@ static bool has_always(void)
     return true;
 }
 
+#if defined(__x86_64__)
+/* The builtin asks CPUID and, by XGETBV, whether the system saves the wide registers. */
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+}
+#endif
+
 /* Best first. */
 static const struct isa_row {
     const struct tensor_ops *ops;
     bool (*supported)(void);
 } isa_rows[] = {
+#if defined(__x86_64__)
+    {&tensor_ops_avx512, has_avx512},
+    {&tensor_ops_avx2, has_avx2},
+#endif
     {&tensor_ops_reference, has_always},
 };
 

@@ -2,10 +2,12 @@
  * test_tokenizer_gguf.c - tokenizers inside GGUF files: llama.cpp's vocabularies with its expected
  * ids, and the real SmolLM2. Files that are not at hand are skipped, and said so.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

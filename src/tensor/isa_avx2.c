@@ -1,0 +1,127 @@
+/*
+ * isa_avx2.c - the vector operations of AVX2 + FMA, 8 lanes; all else is in simd_ops_int.h.
+ *
+ * Compiled with its own flags (CMakeLists.txt) and entered only after select.c asked the CPU.
+ */
+#include "tensor/isa_int.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define VEC_LANES 8
+typedef __m256 vec;
+
+/* Lanes below n (1..8): a window of this table. */
+static const int32_t lane_masks[2 * VEC_LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+static inline __m256i lanes_below(uint32_t n)
+{
+    return _mm256_loadu_si256((const __m256i *)(lane_masks + VEC_LANES - n));
+}
+
+static inline vec vec_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+static inline vec vec_load_n(const float *p, uint32_t n)
+{
+    return _mm256_maskload_ps(p, lanes_below(n));
+}
+
+static inline void vec_store(float *p, vec v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+static inline void vec_store_n(float *p, vec v, uint32_t n)
+{
+    _mm256_maskstore_ps(p, lanes_below(n), v);
+}
+
+static inline vec vec_set1(float x)
+{
+    return _mm256_set1_ps(x);
+}
+
+static inline vec vec_add(vec a, vec b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+static inline vec vec_sub(vec a, vec b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+static inline vec vec_mul(vec a, vec b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+static inline vec vec_div(vec a, vec b)
+{
+    return _mm256_div_ps(a, b);
+}
+
+static inline vec vec_max(vec a, vec b)
+{
+    return _mm256_max_ps(a, b);
+}
+
+static inline vec vec_min(vec a, vec b)
+{
+    return _mm256_min_ps(a, b);
+}
+
+static inline vec vec_fma(vec a, vec b, vec c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline vec vec_abs(vec a)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+
+static inline vec vec_round(vec a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vec vec_if_positive(vec x, vec then, vec otherwise)
+{
+    return _mm256_blendv_ps(otherwise, then,
+                            _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+}
+
+static inline vec vec_keep(vec v, vec other, uint32_t from, uint32_t to)
+{
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)from), lane);
+    __m256i inside = _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)to), lane));
+    return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(inside));
+}
+
+/* In two halves, because 2^n itself may lie outside the range of a float. */
+static inline vec vec_scale2(vec a, vec n)
+{
+    __m256i whole = _mm256_cvtps_epi32(n);
+    __m256i half = _mm256_srai_epi32(whole, 1);
+    __m256i rest = _mm256_sub_epi32(whole, half);
+    __m256i one = _mm256_set1_epi32(127);
+    __m256i by_half = _mm256_slli_epi32(_mm256_add_epi32(half, one), 23);
+    __m256i by_rest = _mm256_slli_epi32(_mm256_add_epi32(rest, one), 23);
+    return vec_mul(vec_mul(a, _mm256_castsi256_ps(by_half)), _mm256_castsi256_ps(by_rest));
+}
+
+#define TILE_ROWS 6
+#define TILE_K 256
+
+#include "tensor/simd_ops_int.h"
+
+const struct tensor_ops tensor_ops_avx2 = SIMD_OPS_TABLE("avx2");
+
+#else
+typedef int isa_avx2_is_empty;
+#endif

@@ -1,0 +1,689 @@
+/*
+ * simd_ops_int.h - all vector kernels, written once; included by each isa_<name>.c after it has said
+ * what a vector is.
+ *
+ * The including file defines VEC_LANES, the type `vec`, the tile constants TILE_ROWS (rows of the
+ * matrix kernel: TILE_ROWS * TILE_VECS accumulators must fit the registers) and TILE_K (inputs per
+ * block: a panel's block stays in the L1 cache), and
+ *   vec_load vec_store vec_set1 vec_add vec_sub vec_mul vec_div vec_fma(a, b, c) = a b + c  vec_abs
+ *   vec_load_n vec_store_n   the first n lanes, 1 <= n <= VEC_LANES; lanes not loaded are 0, and the
+ *                            memory behind them is not touched
+ *   vec_max vec_min          give the second operand when either is NaN
+ *   vec_round                to nearest, ties to even
+ *   vec_if_positive(x, a, b) x > 0 ? a : b
+ *   vec_keep(v, w, from, to) v in lanes from <= i < to, else w
+ *   vec_scale2(a, n)         a 2^n, n whole, |n| <= 252, rounded once
+ *
+ * Order of operations (tensor.h promises that it depends on sizes only):
+ *   matrix product  acc = bias (or 0), then acc = fma(x[k], w[k], acc) for k = 0, 1, ... K-1: one
+ *                   accumulator per output. Cutting rows into tiles, taking several panels at once
+ *                   and resting acc in y between blocks of K change nothing of it.
+ *   sums of a row   four vector accumulators in turn, then the tree of lane_sum
+ *   attention       scores: d = 0, 1, ...; maximum and sum: lane by lane over tiles of 16 keys at
+ *                   absolute multiples, then the tree; output: keys upwards
+ * Tails run the same operations on zero-padded vectors.
+ */
+#include <math.h>
+#include <stdbool.h>
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* ---- lanes to one number: halves are folded until one lane is left ---- */
+
+static float lane_sum(vec v)
+{
+    float a[VEC_LANES];
+    vec_store(a, v);
+    for (uint32_t width = VEC_LANES / 2; width > 0; width /= 2) {
+        for (uint32_t i = 0; i < width; i++) {
+            a[i] += a[i + width];
+        }
+    }
+    return a[0];
+}
+
+static float lane_max(vec v)
+{
+    float a[VEC_LANES];
+    vec_store(a, v);
+    for (uint32_t width = VEC_LANES / 2; width > 0; width /= 2) {
+        for (uint32_t i = 0; i < width; i++) {
+            a[i] = a[i] > a[i + width] ? a[i] : a[i + width];
+        }
+    }
+    return a[0];
+}
+
+/* ---- matrix product ---- */
+
+#define TILE_VECS 2 /* vectors per panel */
+#define PANEL (TILE_VECS * VEC_LANES)
+/* Panels that one row takes side by side: enough sums in flight to hide the latency of an FMA. */
+#define ROW1_PANELS 4
+#define ROW2_PANELS 2
+#define TILE_ACCS                                                                                  \
+    (TILE_ROWS * TILE_VECS > ROW1_PANELS * TILE_VECS ? TILE_ROWS * TILE_VECS                       \
+                                                     : ROW1_PANELS * TILE_VECS)
+
+/* One register tile: some rows times some whole panels, over a block of K. */
+struct tile {
+    float *y;
+    size_t ldy;
+    const float *x;
+    size_t ldx;
+    const float *w;      /* [k][PANEL] of the first panel, at the block's first k */
+    size_t panel_floats; /* from one panel to the next */
+    const float *bias;   /* of the first panel's first output; NULL: 0 */
+    uint32_t n_k;
+    uint32_t columns; /* outputs that exist, of the tile's panels */
+    bool starts;      /* the first block of K: begins with bias, otherwise goes on from y */
+};
+
+static ALWAYS_INLINE vec tile_begin(const struct tile *t, size_t row, uint32_t column)
+{
+    if (t->starts) {
+        return t->bias != NULL ? vec_load(t->bias + column) : vec_set1(0.0f);
+    }
+    const float *y = t->y + row * t->ldy + column;
+    if (column + VEC_LANES <= t->columns) {
+        return vec_load(y);
+    }
+    return column < t->columns ? vec_load_n(y, t->columns - column) : vec_set1(0.0f);
+}
+
+static ALWAYS_INLINE void tile_end(const struct tile *t, size_t row, uint32_t column, vec acc)
+{
+    float *y = t->y + row * t->ldy + column;
+    if (column + VEC_LANES <= t->columns) {
+        vec_store(y, acc);
+    } else if (column < t->columns) {
+        vec_store_n(y, acc, t->columns - column);
+    }
+}
+
+/* rows and panels are constants where this is expanded. */
+static ALWAYS_INLINE void tile_run(const struct tile *t, const uint32_t rows, const uint32_t panels)
+{
+    const uint32_t vecs = panels * TILE_VECS;
+    vec acc[TILE_ACCS];
+    const float *x[TILE_ROWS];
+    UNROLL
+    for (uint32_t r = 0; r < rows; r++) {
+        x[r] = t->x + r * t->ldx;
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            acc[r * vecs + v] = tile_begin(t, r, v * VEC_LANES);
+        }
+    }
+    const float *w = t->w;
+    const size_t panel_floats = t->panel_floats;
+    const size_t n_k = t->n_k;
+    for (size_t k = 0; k < n_k; k++, w += PANEL) {
+        UNROLL
+        for (uint32_t r = 0; r < rows; r++) {
+            vec xk = vec_set1(x[r][k]);
+            UNROLL
+            for (uint32_t v = 0; v < vecs; v++) {
+                const float *wv = w + v / TILE_VECS * panel_floats + v % TILE_VECS * VEC_LANES;
+                acc[r * vecs + v] = vec_fma(xk, vec_load(wv), acc[r * vecs + v]);
+            }
+        }
+    }
+    UNROLL
+    for (uint32_t r = 0; r < rows; r++) {
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            tile_end(t, r, v * VEC_LANES, acc[r * vecs + v]);
+        }
+    }
+}
+
+#define TILE_CASE(rows)                                                                            \
+    case rows:                                                                                     \
+        tile_run(t, rows, 1);                                                                      \
+        break
+
+/* One panel, 1 <= rows <= TILE_ROWS. */
+static void tile_run_rows(const struct tile *t, uint32_t rows)
+{
+    switch (rows) {
+        TILE_CASE(1);
+        TILE_CASE(2);
+        TILE_CASE(3);
+        TILE_CASE(4);
+        TILE_CASE(5);
+        TILE_CASE(6);
+#if TILE_ROWS >= 12
+        TILE_CASE(7);
+        TILE_CASE(8);
+        TILE_CASE(9);
+        TILE_CASE(10);
+        TILE_CASE(11);
+        TILE_CASE(12);
+#endif
+    }
+}
+
+/* One or two rows wait for memory, not for multipliers: several panels flow in side by side, and
+ * all of K at once. Returns how many panels it took. */
+static uint32_t few_rows(struct tile *t, uint32_t n_rows, uint32_t panels)
+{
+    if (n_rows == 1 && panels >= ROW1_PANELS) {
+        tile_run(t, 1, ROW1_PANELS);
+        return ROW1_PANELS;
+    }
+    if (n_rows == 2 && panels >= ROW2_PANELS) {
+        tile_run(t, 2, ROW2_PANELS);
+        return ROW2_PANELS;
+    }
+    tile_run_rows(t, n_rows);
+    return 1;
+}
+
+/* Row tiles of nearly equal height, so that none is too low to keep the multipliers busy. */
+static void many_rows(struct tile *t, uint32_t n_rows, uint32_t K)
+{
+    struct tile part = *t;
+    uint32_t n_tiles = (n_rows - 1) / TILE_ROWS + 1;
+    for (uint32_t k = 0; k < K; k += TILE_K) {
+        part.n_k = K - k < TILE_K ? K - k : TILE_K;
+        part.starts = k == 0;
+        part.w = t->w + (size_t)k * PANEL;
+        for (uint32_t i = 0; i < n_tiles; i++) {
+            size_t row = (size_t)((uint64_t)n_rows * i / n_tiles);
+            size_t row_end = (size_t)((uint64_t)n_rows * (i + 1) / n_tiles);
+            part.x = t->x + row * t->ldx + k;
+            part.y = t->y + row * t->ldy;
+            tile_run_rows(&part, (uint32_t)(row_end - row));
+        }
+    }
+}
+
+static void matmul_f32(float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
+                       const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end)
+{
+    for (uint32_t p = panel_begin; p < panel_end;) {
+        size_t column = (size_t)p * PANEL;
+        size_t left = w->n_out - column;
+        struct tile t = {
+            .y = y + column,
+            .ldy = ldy,
+            .x = x,
+            .ldx = ldx,
+            .w = (const float *)w->data + column * w->n_in,
+            .panel_floats = (size_t)w->n_in * PANEL,
+            .bias = w->bias != NULL ? w->bias + column : NULL,
+            .n_k = w->n_in,
+            .columns = left < ROW1_PANELS * PANEL ? (uint32_t)left : ROW1_PANELS * PANEL,
+            .starts = true,
+        };
+        if (n_rows <= 2) {
+            p += few_rows(&t, n_rows, panel_end - p);
+        } else {
+            many_rows(&t, n_rows, w->n_in);
+            p++;
+        }
+    }
+}
+
+/* ---- elementwise: f applied to whole vectors and to a zero-padded last one ---- */
+
+static ALWAYS_INLINE void map(float *x, uint32_t n, vec (*f)(vec))
+{
+    uint32_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        vec_store(x + i, f(vec_load(x + i)));
+    }
+    if (i < n) {
+        vec_store_n(x + i, f(vec_load_n(x + i, n - i)), n - i);
+    }
+}
+
+static ALWAYS_INLINE void map2(float *x, const float *y, uint32_t n, vec (*f)(vec, vec))
+{
+    uint32_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        vec_store(x + i, f(vec_load(x + i), vec_load(y + i)));
+    }
+    if (i < n) {
+        vec_store_n(x + i, f(vec_load_n(x + i, n - i), vec_load_n(y + i, n - i)), n - i);
+    }
+}
+
+static ALWAYS_INLINE vec poly(vec x, const float *c, const uint32_t degree)
+{
+    vec sum = vec_set1(c[degree]);
+    UNROLL
+    for (uint32_t i = degree; i > 0; i--) {
+        sum = vec_fma(sum, x, vec_set1(c[i - 1]));
+    }
+    return sum;
+}
+
+/*
+ * e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2, e^r = 1 + r + r^2 q(r); q is the minimax
+ * polynomial of degree 4 (relative error 3.1e-9). ln 2 in two parts keeps r exact enough. Beyond
+ * the clamps the result is 0 or infinity already; NaN passes through them.
+ */
+static ALWAYS_INLINE vec vec_exp(vec x)
+{
+    static const float q[] = {0.49999994f, 0.166665196f, 0.0416683927f, 0.00836878084f,
+                              0.00138144672f};
+    x = vec_min(vec_set1(90.0f), vec_max(vec_set1(-110.0f), x));
+    vec n = vec_round(vec_mul(x, vec_set1(1.44269504f)));
+    vec r = vec_fma(n, vec_set1(-0.693359375f), x);
+    r = vec_fma(n, vec_set1(2.12194440e-4f), r);
+    vec e = vec_fma(vec_mul(r, r), poly(r, q, 4), r);
+    return vec_scale2(vec_add(e, vec_set1(1.0f)), n);
+}
+
+/* x / (1 + e^-y) */
+static ALWAYS_INLINE vec gate_by(vec x, vec y)
+{
+    vec e = vec_exp(vec_sub(vec_set1(0.0f), y));
+    return vec_div(x, vec_add(vec_set1(1.0f), e));
+}
+
+static ALWAYS_INLINE vec vec_silu(vec x)
+{
+    return gate_by(x, x);
+}
+
+static ALWAYS_INLINE vec vec_silu_mul(vec gate, vec up)
+{
+    return vec_mul(gate_by(gate, gate), up);
+}
+
+/* 0.5 x (1 + tanh u) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3): Hendrycks and Gimpel
+ * 2016, section 2. */
+static ALWAYS_INLINE vec vec_gelu_tanh(vec x)
+{
+    vec cubic = vec_fma(vec_mul(x, x), vec_set1(0.044715f), vec_set1(1.0f));
+    return gate_by(x, vec_mul(vec_mul(x, vec_set1(1.59576912f)), cubic));
+}
+
+/*
+ * x Phi(x). With a = |x| and t = 1 / (1 + 0.3 a): Phi(-a) = e^(-a^2 / 2) t p(t), the form of
+ * Abramowitz and Stegun 7.1.26 with an own minimax polynomial of degree 7 (relative error 1.9e-7 for
+ * a <= 15; beyond, the exponential is 0).
+ */
+static ALWAYS_INLINE vec vec_gelu_erf(vec x)
+{
+    static const float p[] = {0.119634531f,   0.120672725f, 0.100425646f, 0.126857758f,
+                              -0.0504423343f, 0.202814251f, -0.15514107f, 0.0351784043f};
+    vec one = vec_set1(1.0f);
+    vec a = vec_abs(x);
+    vec t = vec_div(one, vec_fma(a, vec_set1(0.3f), one));
+    vec e = vec_exp(vec_mul(vec_mul(a, a), vec_set1(-0.5f)));
+    vec tail = vec_mul(vec_mul(e, t), poly(t, p, 7));
+    return vec_mul(x, vec_if_positive(x, vec_sub(one, tail), tail));
+}
+
+static ALWAYS_INLINE vec vec_relu(vec x)
+{
+    return vec_max(vec_set1(0.0f), x);
+}
+
+static void add(float *x, const float *y, uint32_t n)
+{
+    map2(x, y, n, vec_add);
+}
+
+static void silu_mul(float *gate, const float *up, uint32_t n)
+{
+    map2(gate, up, n, vec_silu_mul);
+}
+
+static void silu(float *x, uint32_t n)
+{
+    map(x, n, vec_silu);
+}
+
+static void gelu_tanh(float *x, uint32_t n)
+{
+    map(x, n, vec_gelu_tanh);
+}
+
+static void gelu_erf(float *x, uint32_t n)
+{
+    map(x, n, vec_gelu_erf);
+}
+
+static void relu(float *x, uint32_t n)
+{
+    map(x, n, vec_relu);
+}
+
+/* ---- norms ---- */
+
+/* sum of f(x[i], c), where f of a padded lane counts as 0. */
+static ALWAYS_INLINE float row_sum(const float *x, uint32_t n, float c, vec (*f)(vec acc, vec x, vec c))
+{
+    vec cs = vec_set1(c);
+    vec zero = vec_set1(0.0f);
+    vec s[4] = {zero, zero, zero, zero};
+    uint32_t i = 0;
+    for (; i + 4 * VEC_LANES <= n; i += 4 * VEC_LANES) {
+        UNROLL
+        for (uint32_t u = 0; u < 4; u++) {
+            s[u] = f(s[u], vec_load(x + i + u * VEC_LANES), cs);
+        }
+    }
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        s[0] = f(s[0], vec_load(x + i), cs);
+    }
+    if (i < n) {
+        vec last = f(s[1], vec_load_n(x + i, n - i), cs);
+        s[1] = vec_keep(last, s[1], 0, n - i);
+    }
+    return lane_sum(vec_add(vec_add(s[0], s[1]), vec_add(s[2], s[3])));
+}
+
+static ALWAYS_INLINE vec acc_plain(vec acc, vec x, vec c)
+{
+    (void)c;
+    return vec_add(acc, x);
+}
+
+static ALWAYS_INLINE vec acc_squared_difference(vec acc, vec x, vec c)
+{
+    vec d = vec_sub(x, c);
+    return vec_fma(d, d, acc);
+}
+
+/* y = ((x - mean) inv) weight + bias */
+static ALWAYS_INLINE vec norm_apply(vec x, vec mean, vec inv, vec weight, vec bias)
+{
+    return vec_fma(vec_mul(vec_sub(x, mean), inv), weight, bias);
+}
+
+static ALWAYS_INLINE void norm_row(float *y, const float *x, const float *weight, const float *bias,
+                                   uint32_t n, float mean, float inv)
+{
+    vec m = vec_set1(mean);
+    vec s = vec_set1(inv);
+    vec zero = vec_set1(0.0f);
+    uint32_t i = 0;
+    for (; i + VEC_LANES <= n; i += VEC_LANES) {
+        vec b = bias != NULL ? vec_load(bias + i) : zero;
+        vec_store(y + i, norm_apply(vec_load(x + i), m, s, vec_load(weight + i), b));
+    }
+    if (i < n) {
+        uint32_t left = n - i;
+        vec b = bias != NULL ? vec_load_n(bias + i, left) : zero;
+        vec w = vec_load_n(weight + i, left);
+        vec_store_n(y + i, norm_apply(vec_load_n(x + i, left), m, s, w, b), left);
+    }
+}
+
+static void rms_norm(float *y, const float *x, const float *weight, uint32_t n, float eps)
+{
+    float mean_square = row_sum(x, n, 0.0f, acc_squared_difference) / (float)n;
+    norm_row(y, x, weight, NULL, n, 0.0f, 1.0f / sqrtf(mean_square + eps));
+}
+
+static void layer_norm(float *y, const float *x, const float *weight, const float *bias, uint32_t n,
+                       float eps)
+{
+    float mean = row_sum(x, n, 0.0f, acc_plain) / (float)n;
+    float variance = row_sum(x, n, mean, acc_squared_difference) / (float)n;
+    norm_row(y, x, weight, bias, n, mean, 1.0f / sqrtf(variance + eps));
+}
+
+/* ---- positions ---- */
+
+static ALWAYS_INLINE vec rotate_low(vec a, vec b, vec c, vec s)
+{
+    return vec_sub(vec_mul(a, c), vec_mul(b, s));
+}
+
+static ALWAYS_INLINE vec rotate_high(vec a, vec b, vec c, vec s)
+{
+    return vec_add(vec_mul(b, c), vec_mul(a, s));
+}
+
+static void rope(float *x, uint32_t n_heads, uint32_t head_size, const float *cos, const float *sin)
+{
+    uint32_t half = head_size / 2;
+    for (uint32_t h = 0; h < n_heads; h++, x += head_size) {
+        uint32_t i = 0;
+        for (; i + VEC_LANES <= half; i += VEC_LANES) {
+            vec a = vec_load(x + i);
+            vec b = vec_load(x + half + i);
+            vec c = vec_load(cos + i);
+            vec s = vec_load(sin + i);
+            vec_store(x + i, rotate_low(a, b, c, s));
+            vec_store(x + half + i, rotate_high(a, b, c, s));
+        }
+        if (i < half) {
+            uint32_t left = half - i;
+            vec a = vec_load_n(x + i, left);
+            vec b = vec_load_n(x + half + i, left);
+            vec c = vec_load_n(cos + i, left);
+            vec s = vec_load_n(sin + i, left);
+            vec_store_n(x + i, rotate_low(a, b, c, s), left);
+            vec_store_n(x + half + i, rotate_high(a, b, c, s), left);
+        }
+    }
+}
+
+/* ---- attention ---- */
+
+#define KEY_VECS (TENSOR_KV_TILE / VEC_LANES)
+/* Query heads that share one pass over keys and values. */
+#define HEAD_BLOCK 4
+
+/* One query row against one KV head, for up to HEAD_BLOCK query heads. */
+struct attention {
+    float *out;
+    const float *q;
+    const float *const *k_tiles;
+    const float *const *v_tiles;
+    float *p; /* [heads][row]: scores, then probabilities, from the first tile on */
+    size_t row;
+    uint32_t head_size;
+    uint32_t first;
+    uint32_t last;
+    float scale;
+};
+
+/* Scores of `tiles` tiles from tile b on. Lanes outside first..last become -inf whatever the cache
+ * holds there. heads and tiles are constants where this is expanded. */
+static ALWAYS_INLINE void score_tiles(const struct attention *a, uint32_t b, const uint32_t heads,
+                                      const uint32_t tiles)
+{
+    const uint32_t vecs = tiles * KEY_VECS;
+    vec acc[16];
+    UNROLL
+    for (uint32_t i = 0; i < heads * vecs; i++) {
+        acc[i] = vec_set1(0.0f);
+    }
+    for (size_t d = 0; d < a->head_size; d++) {
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            vec key = vec_load(a->k_tiles[b + v / KEY_VECS] + d * TENSOR_KV_TILE +
+                               v % KEY_VECS * VEC_LANES);
+            UNROLL
+            for (uint32_t h = 0; h < heads; h++) {
+                vec q = vec_set1(a->q[h * a->head_size + d]);
+                acc[h * vecs + v] = vec_fma(q, key, acc[h * vecs + v]);
+            }
+        }
+    }
+    size_t base = (size_t)(a->first / TENSOR_KV_TILE) * TENSOR_KV_TILE;
+    vec masked = vec_set1(-INFINITY);
+    UNROLL
+    for (uint32_t v = 0; v < vecs; v++) {
+        size_t key = (size_t)b * TENSOR_KV_TILE + v * VEC_LANES;
+        uint32_t from = a->first > key ? (uint32_t)(a->first - key) : 0;
+        size_t count = a->last + (size_t)1 > key ? a->last + (size_t)1 - key : 0;
+        from = from < VEC_LANES ? from : VEC_LANES;
+        uint32_t to = count < VEC_LANES ? (uint32_t)count : VEC_LANES;
+        UNROLL
+        for (uint32_t h = 0; h < heads; h++) {
+            vec s = vec_mul(acc[h * vecs + v], vec_set1(a->scale));
+            vec_store(a->p + h * a->row + (key - base), vec_keep(s, masked, from, to));
+        }
+    }
+}
+
+/* As many tiles at once as give about eight sums in flight. */
+static ALWAYS_INLINE void score_heads(const struct attention *a, const uint32_t heads)
+{
+    const uint32_t step = 8 / (heads * KEY_VECS) > 0 ? 8 / (heads * KEY_VECS) : 1;
+    uint32_t end = a->last / TENSOR_KV_TILE + 1;
+    uint32_t b = a->first / TENSOR_KV_TILE;
+    for (; end - b >= step; b += step) {
+        score_tiles(a, b, heads, step);
+    }
+    for (; b < end; b++) {
+        score_tiles(a, b, heads, 1);
+    }
+}
+
+/* exp(p - max) in place over whole tiles; returns the sum. */
+static float softmax_row(float *p, size_t n)
+{
+    vec max[KEY_VECS];
+    vec sum[KEY_VECS];
+    for (uint32_t v = 0; v < KEY_VECS; v++) {
+        max[v] = vec_set1(-INFINITY);
+        sum[v] = vec_set1(0.0f);
+    }
+    for (size_t i = 0; i < n; i += TENSOR_KV_TILE) {
+        for (uint32_t v = 0; v < KEY_VECS; v++) {
+            max[v] = vec_max(max[v], vec_load(p + i + v * VEC_LANES));
+        }
+    }
+    for (uint32_t v = 1; v < KEY_VECS; v++) {
+        max[0] = vec_max(max[0], max[v]);
+    }
+    vec top = vec_set1(lane_max(max[0]));
+    for (size_t i = 0; i < n; i += TENSOR_KV_TILE) {
+        for (uint32_t v = 0; v < KEY_VECS; v++) {
+            vec e = vec_exp(vec_sub(vec_load(p + i + v * VEC_LANES), top));
+            vec_store(p + i + v * VEC_LANES, e);
+            sum[v] = vec_add(sum[v], e);
+        }
+    }
+    for (uint32_t v = 1; v < KEY_VECS; v++) {
+        sum[0] = vec_add(sum[0], sum[v]);
+    }
+    return lane_sum(sum[0]);
+}
+
+/* Outputs [d, d + vecs * VEC_LANES) of each head, or the last `lanes` ones if vecs is 1. Values
+ * outside first..last are never read. */
+static ALWAYS_INLINE void mix_values(const struct attention *a, size_t d, const uint32_t heads,
+                                     const uint32_t vecs, uint32_t lanes, const float *sums)
+{
+    vec acc[16];
+    UNROLL
+    for (uint32_t i = 0; i < heads * vecs; i++) {
+        acc[i] = vec_set1(0.0f);
+    }
+    const float *p = a->p;
+    for (uint32_t b = a->first / TENSOR_KV_TILE; b <= a->last / TENSOR_KV_TILE;
+         b++, p += TENSOR_KV_TILE) {
+        size_t key = (size_t)b * TENSOR_KV_TILE;
+        size_t from = a->first > key ? a->first - key : 0;
+        size_t to = a->last - key < TENSOR_KV_TILE ? a->last - key + 1 : TENSOR_KV_TILE;
+        for (size_t j = from; j < to; j++) {
+            const float *value = a->v_tiles[b] + j * a->head_size + d;
+            UNROLL
+            for (uint32_t v = 0; v < vecs; v++) {
+                vec x = lanes == VEC_LANES ? vec_load(value + v * VEC_LANES)
+                                           : vec_load_n(value, lanes);
+                UNROLL
+                for (uint32_t h = 0; h < heads; h++) {
+                    acc[h * vecs + v] = vec_fma(vec_set1(p[h * a->row + j]), x, acc[h * vecs + v]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (uint32_t h = 0; h < heads; h++) {
+        vec sum = vec_set1(sums[h]);
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            float *out = a->out + h * a->head_size + d + v * VEC_LANES;
+            vec y = vec_div(acc[h * vecs + v], sum);
+            if (lanes == VEC_LANES) {
+                vec_store(out, y);
+            } else {
+                vec_store_n(out, y, lanes);
+            }
+        }
+    }
+}
+
+static ALWAYS_INLINE void attend_heads(const struct attention *a, const uint32_t heads)
+{
+    float sums[HEAD_BLOCK];
+    score_heads(a, heads);
+    for (uint32_t h = 0; h < heads; h++) {
+        sums[h] = softmax_row(a->p + h * a->row, a->row);
+    }
+    const uint32_t vecs = heads == 1 ? 8 : heads <= 3 ? 4 : 2;
+    size_t d = 0;
+    size_t D = a->head_size;
+    for (; d + vecs * VEC_LANES <= D; d += vecs * VEC_LANES) {
+        mix_values(a, d, heads, vecs, VEC_LANES, sums);
+    }
+    for (; d + VEC_LANES <= D; d += VEC_LANES) {
+        mix_values(a, d, heads, 1, VEC_LANES, sums);
+    }
+    if (d < D) {
+        mix_values(a, d, heads, 1, (uint32_t)(D - d), sums);
+    }
+}
+
+static void attend(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
+                   const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
+                   uint32_t last, float *scratch)
+{
+    struct attention a = {
+        .out = out,
+        .q = q,
+        .k_tiles = k_tiles,
+        .v_tiles = v_tiles,
+        .p = scratch,
+        .row = (size_t)(last / TENSOR_KV_TILE - first / TENSOR_KV_TILE + 1) * TENSOR_KV_TILE,
+        .head_size = head_size,
+        .first = first,
+        .last = last,
+        .scale = scale,
+    };
+    while (group > 0) {
+        uint32_t heads = group < HEAD_BLOCK ? group : HEAD_BLOCK;
+        switch (heads) {
+        case 1:
+            attend_heads(&a, 1);
+            break;
+        case 2:
+            attend_heads(&a, 2);
+            break;
+        case 3:
+            attend_heads(&a, 3);
+            break;
+        default:
+            attend_heads(&a, HEAD_BLOCK);
+            break;
+        }
+        a.out += (size_t)heads * head_size;
+        a.q += (size_t)heads * head_size;
+        group -= heads;
+    }
+}
+
+#define SIMD_OPS_TABLE(name)                                                                       \
+    {                                                                                              \
+        .isa = name, .panel = PANEL, .matmul_f32 = matmul_f32, .rms_norm = rms_norm,               \
+        .layer_norm = layer_norm, .add = add, .silu_mul = silu_mul, .gelu_tanh = gelu_tanh,        \
+        .gelu_erf = gelu_erf, .relu = relu, .silu = silu, .rope = rope, .attend = attend,          \
+    }
