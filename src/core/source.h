@@ -20,7 +20,8 @@ struct source {
     const struct request *(*next)(void *self, uint64_t now_ns, uint64_t *next_at_ns);
     /* The request reached its terminal event. Called exactly once per request. */
     void (*on_done)(void *self, const struct request *request, uint64_t now_ns);
-    /* A request asked for cancellation, or UINT64_MAX: none. NULL function: never. */
+    /* A request, handed out before, whose caller asks for cancellation; or UINT64_MAX: none. Called
+     * until none. NULL function: never. */
     uint64_t (*next_cancel)(void *self, uint64_t now_ns);
     void *self;
 };

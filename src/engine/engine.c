@@ -227,21 +227,6 @@ static bool find_request(const struct engine *e, uint64_t id, uint32_t *slot)
     return false; /* already answered, or unknown */
 }
 
-void engine_take_cancels(struct engine *e, uint64_t now_ns)
-{
-    struct source *source = e->source;
-    if (source->next_cancel == NULL) {
-        return;
-    }
-    uint64_t id;
-    while ((id = source->next_cancel(source->self, now_ns)) != UINT64_MAX) {
-        uint32_t slot;
-        if (find_request(e, id, &slot)) {
-            drop_request(e, slot, EVENT_CANCEL, now_ns);
-        }
-    }
-}
-
 static enum reject_reason refuse(const struct engine *e, const struct request *r)
 {
     uint64_t tokens = (uint64_t)r->prompt_tokens + r->max_new_tokens;
@@ -317,8 +302,7 @@ static void accept(struct engine *e, const struct request *r, uint64_t now_ns)
     engine_notify(e, (struct policy_event){.kind = POLICY_ARRIVE, .request_id = r->id}, now_ns);
 }
 
-/* Returns when to ask again. */
-static uint64_t take_arrivals(struct engine *e, uint64_t now_ns)
+uint64_t engine_take_news(struct engine *e, uint64_t now_ns)
 {
     struct source *source = e->source;
     uint64_t next_at_ns = TIME_NEVER;
@@ -326,6 +310,15 @@ static uint64_t take_arrivals(struct engine *e, uint64_t now_ns)
     while ((r = source->next(source->self, now_ns, &next_at_ns)) != NULL) {
         accept(e, r, now_ns);
         next_at_ns = TIME_NEVER;
+    }
+    uint64_t id;
+    while (source->next_cancel != NULL &&
+           (id = source->next_cancel(source->self, now_ns)) != UINT64_MAX) {
+        uint32_t slot;
+        if (find_request(e, id, &slot)) {
+            drop_request(e, slot, EVENT_CANCEL, now_ns);
+            next_at_ns = now_ns; /* a closed loop may have the next request ready */
+        }
     }
     return next_at_ns;
 }
@@ -365,8 +358,7 @@ enum status engine_run(struct engine *e, struct source *source, const volatile i
             check_quiet(e);
             return error_set(err, STATUS_INTERRUPTED, -1, "interrupted");
         }
-        engine_take_cancels(e, now_ns);
-        uint64_t next_at_ns = take_arrivals(e, now_ns);
+        uint64_t next_at_ns = engine_take_news(e, now_ns);
         bool draining = e->config.drain != NULL && *e->config.drain != 0;
         if (e->waiting.n + e->n_running == 0 && (next_at_ns == TIME_NEVER || draining)) {
             break;

@@ -8,8 +8,8 @@
  * step (plan, commit, submit, poll, apply) allocates nothing: slots and block tables come from a
  * pool sized at creation, a request's token buffer is made at its arrival.
  *
- * Order within one turn: cancels, arrivals, plan and commit, step, cancels again (a cancel that
- * came during the step beats the step's result), apply.
+ * Order within one turn: arrivals, cancels, plan and commit, step, arrivals and cancels again (a
+ * cancel that came during the step beats the step's result), apply.
  *
  * Events: every accepted request gets exactly one terminal event, and source->on_done is called
  * exactly once, right after the step that ended it, outside the allocation guard. All events are

@@ -89,8 +89,9 @@ void engine_end_request(struct engine *e, uint32_t slot, enum event_kind kind, u
 /* Drops running entries whose sequence has left; keeps the order. */
 void engine_compact_running(struct engine *e, uint64_t now_ns);
 void engine_flush_ended(struct engine *e);
-/* All cancels that the source has now. Outside the guard: it flushes. */
-void engine_take_cancels(struct engine *e, uint64_t now_ns);
+/* What the source has now: arrivals, then cancels (of a request that has just arrived, too). Outside
+ * the guard: token buffers are made here. Returns when to ask again. */
+uint64_t engine_take_news(struct engine *e, uint64_t now_ns);
 
 /* One turn: asks the policy, and runs a step, or waits until next_at_ns or the plan's wake-up.
  * Errors: the executor's, when it failed too often in a row. */

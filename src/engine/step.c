@@ -320,7 +320,7 @@ static enum status run_step(struct engine *e, uint64_t now_ns, struct error *err
         clock->advance(clock->self, e->result.duration_ns);
     }
     uint64_t end_ns = engine_now(e);
-    engine_take_cancels(e, end_ns);
+    engine_take_news(e, end_ns);
     guard_begin(e);
     e->record.begin_ns = begin_ns;
     e->record.end_ns = end_ns;

@@ -56,8 +56,15 @@ static void check_view(const struct watch *w, const struct view *v, uint64_t now
         REQUIRE(view_blocks_for(v, (uint64_t)s->prompt_tokens + s->max_new_tokens) <=
                     v->total_blocks,
                 "9: an infeasible request was queued");
-        REQUIRE(i == 0 || s->preempt_count > 0 || v->waiting[i - 1].arrival_ns <= s->arrival_ns,
+        bool fresh = s->preempt_count == 0;
+        REQUIRE(i == 0 || fresh || v->waiting[i - 1].preempt_count > 0,
+                "10: a preempted request behind a new one");
+        REQUIRE(i == 0 || !fresh || v->waiting[i - 1].preempt_count > 0 ||
+                    v->waiting[i - 1].arrival_ns <= s->arrival_ns,
                 "10: the queue is not in order of arrival");
+        REQUIRE(i == 0 || !w->claims->fcfs || v->waiting[i - 1].id < s->id,
+                "10: FCFS: %llu waits before %llu", (unsigned long long)v->waiting[i - 1].id,
+                (unsigned long long)s->id);
     }
     REQUIRE(held + v->free_blocks == v->total_blocks, "2: %u held + %u free != %u", held,
             v->free_blocks, v->total_blocks);
@@ -71,7 +78,8 @@ static void check_view(const struct watch *w, const struct view *v, uint64_t now
                 "the last event's counts are not the view's");
     }
     REQUIRE(!w->last_plan_empty || now_ns <= w->last_wake_ns, "7: wake_at was slept through");
-    REQUIRE(v->idle_since_ns <= now_ns, "11: idle since the future");
+    REQUIRE(v->n_running > 0 || v->idle_since_ns == w->idle_since_ns, "idle since %llu, want %llu",
+            (unsigned long long)v->idle_since_ns, (unsigned long long)w->idle_since_ns);
 }
 
 /* Counts blocks and places of the plan on a copy, as the engine will. */
