@@ -3,7 +3,9 @@
  *
  * It is an event_sink: the engine, the simulator and the remote client all feed it, so every row of
  * a comparison is measured by the same code. All memory is taken at creation (requests and their
- * max_new_tokens are known), none while events arrive. Definitions: docs/METRICS.md.
+ * max_new_tokens are known), none while events arrive. Each event costs O(1). An event out of
+ * order (a token before SCHEDULED, a second terminal event, more tokens than asked for) is a bug of
+ * its sender and aborts. Definitions: docs/METRICS.md.
  */
 #ifndef LLMSCHED_METRICS_RECORDER_H
 #define LLMSCHED_METRICS_RECORDER_H
@@ -33,6 +35,7 @@ struct record {
     const int32_t *tokens; /* output_tokens ids; owner: the recorder */
 };
 
+/* Of steps and waits, the time between first_send_ns and last_end_ns counts. */
 struct run_totals {
     uint64_t first_send_ns; /* earliest arrival */
     uint64_t last_end_ns;   /* latest terminal event */

@@ -26,8 +26,8 @@ struct ratio {
 };
 struct ratio stats_paired_ratio(const double *a, const double *b, size_t n);
 
-/* True when n samples are too few for quantile q: n < ln(0.01) / ln(q). Reports mark it with '~'.
- */
+/* True when n samples are too few for quantile q: n < ln(0.01) / ln(q). Reports mark it
+ * with '~'. */
 bool stats_quantile_is_shaky(size_t n, double q);
 
 #endif

@@ -38,17 +38,25 @@ struct run_summary {
     uint64_t kv_peak_blocks;
     uint64_t preemptions;
     uint64_t steps;
-    double useful_s; /* wall time split; the five sum to wall_time_s within rounding */
+    double useful_s; /* wall time split; the six sum to wall_time_s within rounding */
     double padding_s;
     double recompute_s;
     double fill_wait_s;
     double idle_s;
-    double overhead_s;       /* wall - steps - gaps: planning and the loop */
+    double overhead_s;       /* wall - steps - waits: planning and the loop */
     double engine_idle_frac; /* (fill + idle) / wall */
     double plan_mean_us;
     uint64_t peak_rss_bytes; /* set by the bench */
 };
 
+/* Figures of one request, in seconds; NaN: undefined. */
+double record_queue_s(const struct record *r);   /* first scheduled - arrival */
+double record_ttft_s(const struct record *r);    /* first delivery - arrival */
+double record_latency_s(const struct record *r); /* last delivery - arrival; successes only */
+double record_tpot_s(const struct record *r);    /* (t_m - t_1) / (N - n_1); successes only */
+
+/* peak_rss_bytes stays 0. Errors: NO_MEMORY; INVALID when steps and waits overlap, so that the
+ * split of the wall time would be wrong. */
 enum status summary_from_recorder(const struct recorder *r, struct run_summary *out,
                                   struct error *err) MUST_USE;
 

@@ -1,8 +1,8 @@
 /*
  * results.h - a whole comparison as plain data, and its files.
  *
- *   bench ──► struct run (one per cell) ──► journal line ──► struct results ──► CSV, JSON, text,
- * plots plot  ──► CSV ─────────────────────────────────────────► struct results ──► text, plots
+ *   bench ──► struct run (one per cell) ──► journal line ──► struct results ──► files, text, plots
+ *   plot  ──► CSV ─────────────────────────────────────────► struct results ──► text, plots
  *
  * Owner: results own their strings and rows (results_deinit).
  */
@@ -107,8 +107,15 @@ struct results {
 
 void run_deinit(struct run *r);
 void results_deinit(struct results *r);
-/* Takes over *run (which is zeroed). */
+/* Takes over *run (which is zeroed); its rows are put in order of request_id. BAD_DATA: the same
+ * scheduler, size and run number, or the same request of a run, twice; *run stays the caller's. */
 enum status results_add(struct results *r, struct run *run, struct error *err) MUST_USE;
+
+/* The figures of one row, its hash included; request_id and the texts are the caller's. */
+void request_row_from_record(const struct record *rec, uint64_t first_send_ns,
+                             struct request_row *row);
+/* Hash for request_row.output_hash, of the output ids as int32_t. */
+uint64_t results_hash(const void *bytes, size_t n);
 
 /* Files, each written whole (temporary name, fsync, rename). csv_safe: guard cells that spreadsheet
  * programs would run as formulas with a leading apostrophe. */
@@ -120,13 +127,14 @@ enum status results_write_json(const struct results *r, const char *path,
                                struct error *err) MUST_USE;
 
 /* Journal: a head line (environment, model, settings, and a fingerprint text that says what matrix
- * it is), then one line per run. All JSON, no newline inside. */
+ * it is), then one line per run. All JSON, no newline inside, one at the end of each line. */
 enum status results_head_to_line(const struct results *r, const char *fingerprint,
                                  struct strbuf *out, struct error *err) MUST_USE;
 enum status results_run_to_line(const struct run *run, struct strbuf *out,
                                 struct error *err) MUST_USE;
 /* A whole journal text; a torn last line (no newline) is skipped and reported in *torn. A bad line
- * elsewhere is BAD_DATA with its number. *fingerprint: caller frees. */
+ * elsewhere is BAD_DATA with its number. *fingerprint: caller frees (mem_free); NULL when not even
+ * the head line is whole. out->partial says whether planned cells are missing. */
 enum status results_from_journal(const char *text, size_t len, const char *path,
                                  struct results *out, char **fingerprint, bool *torn,
                                  struct error *err) MUST_USE;
@@ -138,8 +146,8 @@ enum status results_read_csv(const char *summaries_path, const char *metrics_pat
 
 /* Do all schedulers give the same output for the same request of the same size and run? */
 struct text_verdict {
-    uint64_t
-        compared; /* (request, scheduler) pairs held against the first scheduler that finished it */
+    /* (request, scheduler) pairs held against the first scheduler that finished it */
+    uint64_t compared;
     uint64_t differing;
     char example[256]; /* "size 25 run 1 request 7: naive and dynamic differ", "" when none */
 };
