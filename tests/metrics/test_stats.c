@@ -1,11 +1,12 @@
 /* Quantiles against numpy and a brute force, Student's t against known values, NaN never passes. */
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/rng.h"
 #include "metrics/stats.h"

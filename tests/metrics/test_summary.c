@@ -1,10 +1,11 @@
 /* Summaries of small timelines, worked out by hand. */
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include "base/mem.h"
 #include "metrics/summary.h"
