@@ -55,7 +55,7 @@ static void make_printable(char *text, size_t written, size_t capacity)
     }
 }
 
-enum status error_set(struct error *err, enum status code, int64_t position, const char *fmt, ...)
+enum status(error_set)(struct error *err, enum status code, int64_t position, const char *fmt, ...)
 {
     if (err == NULL) {
         return code;

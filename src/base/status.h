@@ -60,6 +60,14 @@ int status_exit_code(enum status s);
 enum status error_set(struct error *err, enum status code, int64_t position, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 
+/* The same call, spelt so that compilers and analysers see which status comes back. `code` is
+ * evaluated twice. */
+static inline enum status status_same(enum status s)
+{
+    return s;
+}
+#define error_set(err, code, ...) (error_set((err), (code), __VA_ARGS__), status_same(code))
+
 /* Puts "text: " before the message already in err (path or key of an outer layer). */
 void error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
