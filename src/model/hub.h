@@ -8,6 +8,7 @@
 #define LLMSCHED_MODEL_HUB_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/log.h"
 #include "base/status.h"
@@ -22,8 +23,9 @@ struct hub_env {
     const char *xdg_cache_home;
     const char *home;
     bool offline;           /* HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE */
-    bool no_implicit_token; /* HF_HUB_DISABLE_IMPLICIT_TOKEN */
+    bool no_implicit_token; /* HF_HUB_DISABLE_IMPLICIT_TOKEN: send none at all */
     const char *models_dir; /* "models" */
+    uint32_t retry_base_ms; /* first pause between tries, doubled each time; 0: 500 */
 };
 
 /* The folder or file to open. NOT_FOUND names both remedies (pull, make model) and the places
@@ -33,7 +35,11 @@ enum status hub_locate(const char *model, const struct hub_env *env, char **path
 
 /* Downloads what a model needs (safetensors or gguf, json, txt, model, jinja) into the cache layout
  * and gives the snapshot folder. Resumes, verifies, keeps whole files on interruption (*stop != 0).
- * Errors: UNREACHABLE, NOT_FOUND, BAD_DATA (checksum), IO, INTERRUPTED. */
+ * Takes files of the top folder only: model.safetensors or its shards, else one gguf. revision
+ * NULL: "main". progress counts bytes over all files. A token is never sent to another host than
+ * the endpoint's, nor over plain http except to this machine. Errors: USAGE (id, endpoint, token),
+ * UNREACHABLE, NOT_FOUND (also: no access), BAD_DATA (checksum, hostile names), UNSUPPORTED (no
+ * weights that we read), IO, INTERRUPTED. Owner of *path: the caller. */
 enum status hub_pull(const char *id, const char *revision, const struct hub_env *env,
                      const struct progress *progress, const volatile int *stop, char **path,
                      struct error *err) MUST_USE;
