@@ -316,22 +316,26 @@ class PullTest(unittest.TestCase):
     def test_hostile_names(self):
         for name in ("../x.json", "/etc/x.json", "a/../../x.json", "a\\b.json", "x\x00.json", "..",
                      "a//b.json", "./x.json", "x\n.json", "", "n" * 5000):
-            self.hub.tree = [{"type": "file", "oid": git_id(b""), "size": 0, "path": name}]
-            self.pull(3)
+            self.hub.tree = None  # a good list, and one name that is not
+            self.hub.tree = [*self.hub.entries(),
+                             {"type": "file", "oid": git_id(b""), "size": 0, "path": name}]
+            err = self.pull(3)
+            self.assertRegex(err, "BAD_DATA: .*" + ("NUL|u0000" if "\x00" in name else "unsafe name"))
         self.assertEqual(os.listdir(self.folder.name), [], "something was written")
         self.assertEqual(self.paths(part="/resolve/"), [])
 
     def test_hostile_lists(self):
         good = {"type": "file", "oid": git_id(b""), "size": 0, "path": "a.json"}
         for tree in ({}, [1], [{}], [good, good], [{**good, "size": -1}], [{**good, "size": 1.5}],
+                     [{**good, "size": "1"}], [{**good, "lfs": {"oid": "1" * 40}}],
                      [{**good, "size": 2**62}], [{**good, "oid": "../x"}], [{**good, "path": 7}],
                      [{**good, "path": f"{i}.json"} for i in range(5000)]):
             action = hub_server.send_instead(hub_server.json.dumps(tree).encode())
             self.hub.fault("GET", "/tree/", action)
-            self.pull(3)
+            self.assertIn("BAD_DATA", self.pull(3), tree)
         for body in (b"", b"[", b"nonsense", b"\xff", b"[" * 100000, b'{"sha": "../../x"}'):
             self.hub.fault("GET", "/revision/", hub_server.send_instead(body))
-            self.pull(3)
+            self.assertIn("BAD_DATA", self.pull(3), body)
         self.hub.fault("GET", "/tree/", hub_server.send_instead(
             b"[]", 200, {"Link": '<http://localhost:1/x>; rel="next"'}))
         self.assertIn("another host", self.pull(3))
