@@ -186,13 +186,15 @@ static bool in_range(const struct param_spec *spec, double value)
 static enum status fail_value(const struct policy_class *class, const struct param_spec *spec,
                               const char *text, struct error *err)
 {
+    static const char *const wanted[] = {
+        [PARAM_INT] = "a whole number in",      [PARAM_REAL] = "a number in",
+        [PARAM_BOOL] = "one of",                [PARAM_ENUM] = "one of",
+        [PARAM_SECONDS] = "seconds in",
+    };
     struct strbuf range = {0};
     param_range_text(spec, &range);
-    enum status s =
-        error_set(err, STATUS_USAGE, -1, "%s.%s=%.80s: want %s %s in %s", class->name, spec->name,
-                  text, spec->type == PARAM_INT || spec->type == PARAM_ENUM ? "one" : "a",
-                  spec->type == PARAM_ENUM ? "choice" : param_type_name(spec->type),
-                  strbuf_text(&range));
+    enum status s = error_set(err, STATUS_USAGE, -1, "%s.%s=%.80s: want %s %s", class->name,
+                              spec->name, text, wanted[spec->type], strbuf_text(&range));
     strbuf_deinit(&range);
     return s;
 }
