@@ -19,8 +19,7 @@ enum status blocks_init(struct blocks *b, uint32_t total, struct error *err)
     for (uint32_t i = 0; i < total; i++) {
         free_stack[i] = total - 1 - i;
     }
-    *b = (struct blocks){
-        .total = total, .n_free = total, .free_stack = free_stack, .owner = owner};
+    *b = (struct blocks){.total = total, .n_free = total, .free_stack = free_stack, .owner = owner};
     return STATUS_OK;
 }
 

@@ -95,8 +95,8 @@ enum status engine_create(const struct engine_config *config, struct engine **ou
     e->free_slots = mem_alloc(e->n_slots, sizeof *e->free_slots);
     e->tables = mem_alloc((size_t)limits.max_seqs * e->table_blocks, sizeof *e->tables);
     e->free_tables = mem_alloc(limits.max_seqs, sizeof *e->free_tables);
-    if (e->policy_state == NULL || e->slots == NULL || e->free_slots == NULL ||
-        e->tables == NULL || e->free_tables == NULL) {
+    if (e->policy_state == NULL || e->slots == NULL || e->free_slots == NULL || e->tables == NULL ||
+        e->free_tables == NULL) {
         s = error_set(err, STATUS_NO_MEMORY, -1, "no memory for %u request slots", e->n_slots);
         goto fail;
     }
@@ -155,10 +155,9 @@ void engine_end_request(struct engine *e, uint32_t slot, enum event_kind kind, u
         e->free_tables[e->n_free_tables++] = s->table;
         e->n_finished -= view->finished;
     }
-    engine_emit(e, &(struct event){.time_ns = now_ns,
-                                   .request_id = s->request->id,
-                                   .kind = kind,
-                                   .reason = reason});
+    engine_emit(
+        e, &(struct event){
+               .time_ns = now_ns, .request_id = s->request->id, .kind = kind, .reason = reason});
     e->ended[e->n_ended++] = (struct ended){.request = s->request, .time_ns = now_ns};
     s->state = SLOT_FREE;
     s->plan_id = 0;
@@ -267,8 +266,8 @@ static bool prepare_slot(struct slot *s, const struct request *r)
 static void turn_away(struct engine *e, const struct request *r, enum event_kind kind,
                       uint32_t reason, uint64_t now_ns)
 {
-    engine_emit(e, &(struct event){
-                       .time_ns = now_ns, .request_id = r->id, .kind = kind, .reason = reason});
+    engine_emit(
+        e, &(struct event){.time_ns = now_ns, .request_id = r->id, .kind = kind, .reason = reason});
     e->source->on_done(e->source->self, r, now_ns);
 }
 
@@ -276,8 +275,8 @@ static void accept(struct engine *e, const struct request *r, uint64_t now_ns)
 {
     assert(r->prompt_tokens >= 1 && r->max_new_tokens >= 1 && r->prompt != NULL);
     assert(r->arrival_ns <= now_ns);
-    engine_emit(e, &(struct event){
-                       .time_ns = r->arrival_ns, .request_id = r->id, .kind = EVENT_ARRIVE});
+    engine_emit(
+        e, &(struct event){.time_ns = r->arrival_ns, .request_id = r->id, .kind = EVENT_ARRIVE});
     enum reject_reason reason = refuse(e, r);
     if (reason != REJECT_NONE) {
         turn_away(e, r, EVENT_REJECT, reason, now_ns);

@@ -29,7 +29,7 @@
 #include "core/policy.h"
 #include "core/source.h"
 
-#define ENGINE_DEFAULT_MAX_SEQS 256
+#define ENGINE_DEFAULT_MAX_SEQS  256
 #define ENGINE_DEFAULT_MAX_QUEUE 4096
 /* Slots cost memory: queue bounds beyond this are refused. */
 #define ENGINE_QUEUE_LIMIT (1U << 20)
@@ -40,14 +40,14 @@
 struct engine_config {
     const struct policy_class *policy;
     struct policy_params params;
-    struct executor *executor;       /* borrowed */
-    struct clock *clock;             /* borrowed */
-    const struct event_sink *sinks;  /* borrowed, n_sinks of them, each gets everything */
+    struct executor *executor;      /* borrowed */
+    struct clock *clock;            /* borrowed */
+    const struct event_sink *sinks; /* borrowed, n_sinks of them, each gets everything */
     uint32_t n_sinks;
-    uint32_t total_blocks;           /* KV budget; 0: all that the executor stores */
-    uint32_t max_seqs;               /* 0: ENGINE_DEFAULT_MAX_SEQS; at most PLAN_MAX_SEQS */
-    uint32_t max_queue;              /* waiting requests; 0: ENGINE_DEFAULT_MAX_QUEUE */
-    uint32_t token_budget;           /* rows a step; 0: the executor's advice */
+    uint32_t total_blocks; /* KV budget; 0: all that the executor stores */
+    uint32_t max_seqs;     /* 0: ENGINE_DEFAULT_MAX_SEQS; at most PLAN_MAX_SEQS */
+    uint32_t max_queue;    /* waiting requests; 0: ENGINE_DEFAULT_MAX_QUEUE */
+    uint32_t token_budget; /* rows a step; 0: the executor's advice */
     /* NULL, or: when it becomes non-zero, arrivals are rejected (REJECT_SHUTDOWN), accepted
      * requests are finished, and the run ends with OK. */
     const volatile int *drain;

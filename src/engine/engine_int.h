@@ -13,16 +13,16 @@ enum slot_state { SLOT_FREE, SLOT_WAITING, SLOT_RUNNING };
  * waiting queue or in the running array, whichever the state says. */
 struct slot {
     const struct request *request;
-    int32_t *tokens;          /* prompt, then output; kept for the slot's next request */
+    int32_t *tokens; /* prompt, then output; kept for the slot's next request */
     uint32_t tokens_capacity;
-    uint32_t running_idx;     /* SLOT_RUNNING */
-    uint32_t table;           /* SLOT_RUNNING: row of block numbers */
-    uint32_t high_water;      /* most positions ever computed: below it, rows are recomputed */
-    uint32_t delivered;       /* output tokens handed out */
+    uint32_t running_idx; /* SLOT_RUNNING */
+    uint32_t table;       /* SLOT_RUNNING: row of block numbers */
+    uint32_t high_water;  /* most positions ever computed: below it, rows are recomputed */
+    uint32_t delivered;   /* output tokens handed out */
     enum slot_state state;
     enum finish_reason finish; /* of a held sequence that is finished */
     bool hold;
-    uint64_t plan_id;         /* of the step it is in; 0: none */
+    uint64_t plan_id; /* of the step it is in; 0: none */
 };
 
 /* A request that ended inside the step: its on_done is called after it. */
@@ -89,8 +89,8 @@ void engine_end_request(struct engine *e, uint32_t slot, enum event_kind kind, u
 /* Drops running entries whose sequence has left; keeps the order. */
 void engine_compact_running(struct engine *e, uint64_t now_ns);
 void engine_flush_ended(struct engine *e);
-/* What the source has now: arrivals, then cancels (of a request that has just arrived, too). Outside
- * the guard: token buffers are made here. Returns when to ask again. */
+/* What the source has now: arrivals, then cancels (of a request that has just arrived, too).
+ * Outside the guard: token buffers are made here. Returns when to ask again. */
 uint64_t engine_take_news(struct engine *e, uint64_t now_ns);
 
 /* One turn: asks the policy, and runs a step, or waits until next_at_ns or the plan's wake-up.

@@ -16,8 +16,8 @@ struct queue {
     struct seq_view *items; /* [head, head + n) are in use */
     uint32_t head;
     uint32_t n;
-    uint32_t capacity;      /* twice the most that may wait */
-    uint32_t *place;        /* per slot: index in items, while it waits */
+    uint32_t capacity; /* twice the most that may wait */
+    uint32_t *place;   /* per slot: index in items, while it waits */
 };
 
 /* most >= 1: requests that may wait; also the number of slots. */

@@ -197,10 +197,12 @@ static void commit(struct engine *e, uint64_t now_ns)
     uint32_t n_admitted = commit_items(e);
     e->record.kv_blocks_used = e->blocks.total - e->blocks.n_free;
     e->record.waiting = e->waiting.n;
-    engine_notify(e, (struct policy_event){.kind = POLICY_COMMIT,
-                                           .plan_id = e->plan.id,
-                                           .n_admitted = n_admitted,
-                                           .n_released = e->plan.n_releases}, now_ns);
+    engine_notify(e,
+                  (struct policy_event){.kind = POLICY_COMMIT,
+                                        .plan_id = e->plan.id,
+                                        .n_admitted = n_admitted,
+                                        .n_released = e->plan.n_releases},
+                  now_ns);
 }
 
 /* First rows of a residency: SCHEDULED. */
@@ -220,8 +222,7 @@ static void announce(struct engine *e, uint64_t begin_ns)
 static enum status execute(struct engine *e, struct error *err)
 {
     struct executor *x = e->config.executor;
-    struct exec_step step = {
-        .plan_id = e->plan.id, .items = e->items, .n_items = e->plan.n_items};
+    struct exec_step step = {.plan_id = e->plan.id, .items = e->items, .n_items = e->plan.n_items};
     e->result.duration_ns = 0;
     enum status s = x->submit(x->self, &step, err);
     for (uint32_t i = 0; s == STATUS_OK && i <= MAX_STRAY_RESULTS; i++) {
@@ -231,10 +232,10 @@ static enum status execute(struct engine *e, struct error *err)
             return STATUS_OK;
         }
     }
-    return s != STATUS_OK ? s
-                          : error_set(err, STATUS_INTERNAL, -1,
-                                      "the executor never answered plan %llu",
-                                      (unsigned long long)e->plan.id);
+    return s != STATUS_OK
+               ? s
+               : error_set(err, STATUS_INTERNAL, -1, "the executor never answered plan %llu",
+                           (unsigned long long)e->plan.id);
 }
 
 /* Ends a sequence of the step in flight with FAIL. */
@@ -260,8 +261,7 @@ static void apply_item(struct engine *e, uint32_t slot, const struct exec_item *
         return;
     }
     view->computed_tokens += item->n_tokens;
-    s->high_water =
-        view->computed_tokens > s->high_water ? view->computed_tokens : s->high_water;
+    s->high_water = view->computed_tokens > s->high_water ? view->computed_tokens : s->high_water;
     uint32_t n_output = view->known_tokens - view->prompt_tokens;
     bool caught_up = view->computed_tokens == view->known_tokens;
     assert(caught_up ? r->n_out > 0 || r->finish != FINISH_NONE : r->n_out == 0);
@@ -270,10 +270,9 @@ static void apply_item(struct engine *e, uint32_t slot, const struct exec_item *
         memcpy(s->tokens + view->known_tokens, r->out, r->n_out * sizeof *s->tokens);
         view->known_tokens += r->n_out;
         n_output += r->n_out;
-        engine_emit(e, &(struct event){.time_ns = end_ns,
-                                       .request_id = view->id,
-                                       .kind = EVENT_TOKEN,
-                                       .n = r->n_out});
+        engine_emit(
+            e, &(struct event){
+                   .time_ns = end_ns, .request_id = view->id, .kind = EVENT_TOKEN, .n = r->n_out});
     }
     assert(n_output < view->max_new_tokens || r->finish != FINISH_NONE);
     if (!s->hold) {
@@ -351,8 +350,7 @@ static void wait_idle(struct engine *e, uint64_t now_ns, uint64_t next_at_ns)
     wake_ns = next_at_ns < wake_ns ? next_at_ns : wake_ns;
     struct clock *clock = e->config.clock;
     clock->wait_until(clock->self, wake_ns);
-    struct gap_record gap = {
-        .begin_ns = now_ns, .end_ns = engine_now(e), .fill = e->waiting.n > 0};
+    struct gap_record gap = {.begin_ns = now_ns, .end_ns = engine_now(e), .fill = e->waiting.n > 0};
     for (uint32_t i = 0; gap.end_ns > gap.begin_ns && i < e->config.n_sinks; i++) {
         if (e->config.sinks[i].gap != NULL) {
             e->config.sinks[i].gap(e->config.sinks[i].self, &gap);

@@ -6,13 +6,13 @@
  *      left). Where blocks are short, the last of the running set is preempted (its blocks are
  *      freed, its tokens are computed again later), at worst the request itself. So the first one
  *      always advances.
- *   2. Only if nothing was preempted, requests are admitted from the head of the queue while budget,
- *      places and blocks last; the first that does not fit ends it (FCFS). A waiting request never
- *      preempts another.
+ *   2. Only if nothing was preempted, requests are admitted from the head of the queue while
+ * budget, places and blocks last; the first that does not fit ends it (FCFS). A waiting request
+ * never preempts another.
  *   3. reserve_full: the whole known sequence must fit at admission and owns its blocks at once;
  *      else only its first chunk, and then a long prompt may be preempted in the middle.
- *   4. While others run, an admission must leave watermark * total blocks (rounded up) free, so that
- *      they can grow before anybody is preempted.
+ *   4. While others run, an admission must leave watermark * total blocks (rounded up) free, so
+ * that they can grow before anybody is preempted.
  *
  * An executor that cannot mix gets steps of prefill only, as long as there is any, then of decode
  * only; it always reserves in full, or a prefill that preempts itself would keep decode from
@@ -99,8 +99,7 @@ static bool is_decode(const struct seq_view *s)
     return s->computed_tokens > 0 && missing_tokens(s) == 1;
 }
 
-static uint32_t chunk_of(const struct state *st, const struct seq_view *s,
-                         const struct room *room)
+static uint32_t chunk_of(const struct state *st, const struct seq_view *s, const struct room *room)
 {
     uint32_t n = min_u32(missing_tokens(s), room->budget);
     return st->long_prefill > 0 ? min_u32(n, st->long_prefill) : n;

@@ -14,7 +14,7 @@
 #include "core/policy.h"
 #include "sched/static_batch_int.h"
 
-#define GROW_STEP 2
+#define GROW_STEP   2
 #define SHRINK_STEP 1
 
 enum {
@@ -55,9 +55,9 @@ struct state {
     uint32_t max_size;
     double threshold;
     bool grow_always;
-    bool open;      /* a batch runs */
-    bool backlog;   /* it was full as it fired, and left requests waiting */
-    double peak;    /* memory in use, most over the batch */
+    bool open;    /* a batch runs */
+    bool backlog; /* it was full as it fired, and left requests waiting */
+    double peak;  /* memory in use, most over the batch */
 };
 
 static void dynamic_init(void *state, const struct policy_params *params)

@@ -187,9 +187,8 @@ static enum status fail_value(const struct policy_class *class, const struct par
                               const char *text, struct error *err)
 {
     static const char *const wanted[] = {
-        [PARAM_INT] = "a whole number in",      [PARAM_REAL] = "a number in",
-        [PARAM_BOOL] = "one of",                [PARAM_ENUM] = "one of",
-        [PARAM_SECONDS] = "seconds in",
+        [PARAM_INT] = "a whole number in", [PARAM_REAL] = "a number in",   [PARAM_BOOL] = "one of",
+        [PARAM_ENUM] = "one of",           [PARAM_SECONDS] = "seconds in",
     };
     struct strbuf range = {0};
     param_range_text(spec, &range);
@@ -213,11 +212,10 @@ static enum status fail_name(const struct policy_class *class, const char *name,
         }
     }
     bool close = nearest != NULL && nearest_is_close(nearest, best);
-    enum status s = error_set(err, STATUS_USAGE, -1,
-                              "%s has no parameter '%.80s'%s%s%s; it has: %s", class->name, name,
-                              close ? " (did you mean '" : "", close ? nearest : "",
-                              close ? "'?)" : "",
-                              class->n_params > 0 ? strbuf_text(&known) : "none");
+    enum status s =
+        error_set(err, STATUS_USAGE, -1, "%s has no parameter '%.80s'%s%s%s; it has: %s",
+                  class->name, name, close ? " (did you mean '" : "", close ? nearest : "",
+                  close ? "'?)" : "", class->n_params > 0 ? strbuf_text(&known) : "none");
     strbuf_deinit(&known);
     return s;
 }

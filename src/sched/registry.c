@@ -8,9 +8,9 @@
 
 /* X(name): the file defines `const struct policy_class policy_<name>`. The order is that of help
  * texts and reports. */
-#define POLICIES(X)                                                                               \
-    X(naive)                                                                                      \
-    X(dynamic)                                                                                    \
+#define POLICIES(X)                                                                                \
+    X(naive)                                                                                       \
+    X(dynamic)                                                                                     \
     X(continuous)
 
 #define DECLARE(name) extern const struct policy_class policy_##name;

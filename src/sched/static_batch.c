@@ -82,8 +82,7 @@ static void plan_first_step(const struct static_batch *rule, const struct view *
     }
 }
 
-static void plan_decode(const struct static_batch *rule, const struct view *view,
-                        struct plan *plan)
+static void plan_decode(const struct static_batch *rule, const struct view *view, struct plan *plan)
 {
     uint32_t n_finished = 0;
     for (uint32_t i = 0; i < view->n_running; i++) {

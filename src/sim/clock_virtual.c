@@ -19,6 +19,5 @@ static void advance(void *self, uint64_t duration_ns)
 
 struct clock clock_virtual_clock(struct clock_virtual *self)
 {
-    return (struct clock){
-        .now = now, .wait_until = wait_until, .advance = advance, .self = self};
+    return (struct clock){.now = now, .wait_until = wait_until, .advance = advance, .self = self};
 }

@@ -60,8 +60,8 @@ static enum status poll(void *self, struct exec_result *result, struct error *er
     }
     result->plan_id = step->plan_id;
     result->n_items = step->n_items;
-    result->duration_ns = x->config.base_ns + x->config.per_row_ns * rows +
-                          x->config.per_seq_ns * step->n_items;
+    result->duration_ns =
+        x->config.base_ns + x->config.per_row_ns * rows + x->config.per_seq_ns * step->n_items;
     x->steps++;
     x->rows += rows;
     return STATUS_OK;
@@ -73,6 +73,6 @@ void exec_sim_init(struct exec_sim *x, const struct exec_sim_config *config)
     if (x->config.vocab == 0) {
         x->config.vocab = DEFAULT_VOCAB;
     }
-    x->executor = (struct executor){
-        .info = config->info, .submit = submit, .poll = poll, .self = x};
+    x->executor =
+        (struct executor){.info = config->info, .submit = submit, .poll = poll, .self = x};
 }

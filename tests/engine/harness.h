@@ -1,7 +1,7 @@
 /*
  * harness.h - runs one scenario in virtual time and watches everything: the policy (plans against
- * views), the executor (a shadow KV cache of tagged positions), the sink (life of each request), the
- * source (on_done). A broken invariant prints the scenario's seed and aborts.
+ * views), the executor (a shadow KV cache of tagged positions), the sink (life of each request),
+ * the source (on_done). A broken invariant prints the scenario's seed and aborts.
  *
  * The numbers in the messages are those of the twelve invariants (reference list of the project:
  * conservation, blocks, ownership, budget, coverage, exactly-once, progress, livelock, feasibility,
@@ -27,9 +27,9 @@
 #include "sim/exec_sim.h"
 
 #define MAX_REQUESTS 64
-#define MAX_PROMPT 96
-#define MAX_OUTPUT 64 /* most output tokens of a request */
-#define MAX_SLOTS 4096
+#define MAX_PROMPT   96
+#define MAX_OUTPUT   64 /* most output tokens of a request */
+#define MAX_SLOTS    4096
 
 /* What a policy promises beyond the invariants that hold for all. A policy without a row is checked
  * for the general ones only. */
@@ -129,6 +129,7 @@ struct watch {
     uint32_t n_live;
     uint32_t n_resident;
     uint64_t idle_since_ns;
+    uint64_t lost_tokens; /* by preemption */
     /* policy */
     struct policy_event last_counts;
     bool any_policy_event;
@@ -160,14 +161,14 @@ static inline uint64_t hash_u64(uint64_t h, uint64_t x)
     return (h ^ x) * 0x9E3779B97F4A7C15ULL ^ (h >> 29);
 }
 
-#define REQUIRE(condition, ...)                                                                   \
-    do {                                                                                          \
-        if (!(condition)) {                                                                       \
-            fprintf(stderr, "%s:%d: broken: %s: ", __FILE__, __LINE__, #condition);               \
-            fprintf(stderr, __VA_ARGS__);                                                         \
-            fputc('\n', stderr);                                                                  \
-            abort();                                                                              \
-        }                                                                                         \
+#define REQUIRE(condition, ...)                                                                    \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: broken: %s: ", __FILE__, __LINE__, #condition);                \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fputc('\n', stderr);                                                                   \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 /* Also for the engine's own asserts. */
@@ -175,7 +176,8 @@ static void name_the_seed(int signal_number)
 {
     char text[160];
     int n = snprintf(text, sizeof text,
-                     "policy %s, seed %llu: replay with LLMSCHED_SEED=%llu LLMSCHED_POLICY=%s\n",
+                     "policy %s, seed %llu: replay with LLMSCHED_SEED=%llu LLMSCHED_POLICY=%s "
+                     "test_properties\n",
                      harness_scenario != NULL ? harness_scenario->policy->name : "?",
                      (unsigned long long)(harness_scenario != NULL ? harness_scenario->seed : 0),
                      (unsigned long long)(harness_scenario != NULL ? harness_scenario->seed : 0),
@@ -336,6 +338,7 @@ static void sink_event(void *self, const struct event *ev)
     case EVENT_PREEMPT:
         REQUIRE(f->resident, "preempted while it does not run");
         f->n_preempt++;
+        w->lost_tokens += ev->n;
         f->resident = false;
         break;
     case EVENT_FINISH:
@@ -407,9 +410,8 @@ static void check_item(struct watch *w, const struct exec_item *item)
         }
     }
     for (uint32_t p = 0; p < s->known_tokens; p++) {
-        int32_t want = p < r->prompt_tokens
-                           ? r->prompt[p]
-                           : exec_sim_token(r->sample_key, p, w->sim.config.vocab);
+        int32_t want = p < r->prompt_tokens ? r->prompt[p]
+                                            : exec_sim_token(r->sample_key, p, w->sim.config.vocab);
         REQUIRE(s->tokens[p] == want, "6: request %llu: token %u", (unsigned long long)r->id, p);
     }
 }
@@ -479,8 +481,7 @@ static enum status watch_poll(void *self, struct exec_result *result, struct err
             result->items[i] = (struct exec_item_result){.finish = FINISH_ERROR};
         }
     }
-    return s != STATUS_OK || !w->poll_fails ? s
-                                            : error_set(err, STATUS_IO, -1, "injected: poll");
+    return s != STATUS_OK || !w->poll_fails ? s : error_set(err, STATUS_IO, -1, "injected: poll");
 }
 
 #endif

@@ -47,7 +47,8 @@ static void check_view(const struct watch *w, const struct view *v, uint64_t now
     for (uint32_t i = 0; i < v->n_running; i++) {
         held += v->running[i].blocks_held;
         finished += v->running[i].finished;
-        REQUIRE(v->running[i].finished || v->running[i].known_tokens > v->running[i].computed_tokens,
+        REQUIRE(v->running[i].finished ||
+                    v->running[i].known_tokens > v->running[i].computed_tokens,
                 "7: a live sequence with nothing to compute");
     }
     for (uint32_t i = 0; i < v->n_waiting; i++) {
@@ -329,6 +330,8 @@ static uint64_t step_bound(const struct scenario *sc)
 static void check_end(struct watch *w)
 {
     bool quiet = w->out->status == STATUS_OK && harness_drain == 0;
+    uint64_t rows = 0;
+    bool all_finished = true;
     REQUIRE(w->n_live == 0, "1: %u requests without an answer", w->n_live);
     REQUIRE(!quiet || w->n_issued == w->sc->n_requests, "%u requests were never taken",
             w->sc->n_requests - w->n_issued);
@@ -344,7 +347,20 @@ static void check_end(struct watch *w)
                     tokens <= (uint64_t)info->total_blocks * info->block_tokens;
         REQUIRE(fits || f->terminal == EVENT_REJECT, "9: request %u cannot fit, kind %d", i,
                 (int)f->terminal);
+        if (f->terminal != EVENT_REJECT) { /* the last token is never computed again */
+            rows += r->prompt_tokens + f->n_tokens - 1;
+            all_finished = all_finished && f->terminal == EVENT_FINISH;
+        }
     }
+    if (all_finished) {
+        REQUIRE(w->out->useful_rows == rows, "%llu useful rows, want %llu",
+                (unsigned long long)w->out->useful_rows, (unsigned long long)rows);
+        REQUIRE(w->out->recomputed_rows == w->lost_tokens, "%llu rows recomputed, %llu lost",
+                (unsigned long long)w->out->recomputed_rows, (unsigned long long)w->lost_tokens);
+    }
+    uint64_t accounted = w->out->step_ns + w->out->fill_ns + w->out->idle_ns;
+    REQUIRE(accounted == w->clock.now_ns, "steps and gaps cover %llu of %llu ns",
+            (unsigned long long)accounted, (unsigned long long)w->clock.now_ns);
 }
 
 /* Runs the scenario; aborts when an invariant breaks. out is large: static or heap. */
@@ -369,8 +385,7 @@ static void scenario_run(const struct scenario *sc, struct outcome *out)
     exec_sim_init(&w.sim, &sc->exec);
     w.executor = (struct executor){
         .info = sc->exec.info, .submit = watch_submit, .poll = watch_poll, .self = &w};
-    w.kv = mem_alloc((size_t)sc->exec.info.total_blocks * sc->exec.info.block_tokens,
-                     sizeof *w.kv);
+    w.kv = mem_alloc((size_t)sc->exec.info.total_blocks * sc->exec.info.block_tokens, sizeof *w.kv);
     REQUIRE(w.kv != NULL, "memory");
 
     struct policy_class class = *sc->policy;
@@ -378,8 +393,7 @@ static void scenario_run(const struct scenario *sc, struct outcome *out)
     class.event = watch_event;
     class.plan = watch_plan;
     struct clock clock = clock_virtual_clock(&w.clock);
-    struct event_sink sink = {
-        .event = sink_event, .step = sink_step, .gap = sink_gap, .self = &w};
+    struct event_sink sink = {.event = sink_event, .step = sink_step, .gap = sink_gap, .self = &w};
     struct engine_config config = {.policy = &class,
                                    .params = sc->params,
                                    .executor = &w.executor,

@@ -6,10 +6,11 @@
  * LLMSCHED_TEST_FULL=1 runs ten times as many. Every probability is drawn per workload (swarm), so
  * that some have no faults at all and some little else.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "engine/harness_run.h"
@@ -87,7 +88,8 @@ static void draw_executor(struct rng *r, struct scenario *sc, uint32_t longest)
         .info = {.max_model_len = longest + (uint32_t)rng_below(r, 8),
                  .token_budget = (uint32_t)rng_between(r, 1, 1 + (1 << rng_below(r, 8))),
                  .block_tokens = block_tokens,
-                 .total_blocks = one + (uint32_t)rng_below(r, 1 + one * rng_below(r, rng_below(r, 2) ? 2 : 8)),
+                 .total_blocks =
+                     one + (uint32_t)rng_below(r, 1 + one * rng_below(r, rng_below(r, 2) ? 2 : 8)),
                  .can_mix = rng_below(r, 8) > 0},
         .base_ns = rng_below(r, 20) * NS_PER_MS,
         .per_row_ns = rng_below(r, 2000000),
@@ -130,8 +132,7 @@ static uint32_t draw_requests(struct rng *r, struct scenario *sc)
         longest = tokens > longest ? tokens : longest;
         due += rng_below(r, 2 * mean_gap + 1);
         sc->due_ns[i] = due;
-        sc->cancel_ns[i] =
-            rng_real(r) < p_cancel ? due + rng_below(r, 2 * NS_PER_S) : TIME_NEVER;
+        sc->cancel_ns[i] = rng_real(r) < p_cancel ? due + rng_below(r, 2 * NS_PER_S) : TIME_NEVER;
     }
     return longest;
 }

@@ -1,16 +1,17 @@
 /* test_policies.c - each rule of each policy on hand-made views. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/mem.h"
 #include "base/monotime.h"
 #include "sched/registry.h"
 
-#define MS NS_PER_MS
+#define MS       NS_PER_MS
 #define MAX_VIEW 64
 
 /* A view under construction, and the policy that sees it. */
@@ -143,8 +144,8 @@ static void test_timing_table(void **state)
         {"naive", "", 9000, 300, 9500}, /* naive has no bound on the wait */
         {"dynamic", "", 0, 300, 800},
         {"dynamic", "", 700, 300, 1200},
-        {"dynamic", "", 2000, 300, 2300},                    /* max_time_wait from arrival */
-        {"dynamic", "", 9000, 300, 2300},                    /* passed while the engine was busy */
+        {"dynamic", "", 2000, 300, 2300}, /* max_time_wait from arrival */
+        {"dynamic", "", 9000, 300, 2300}, /* passed while the engine was busy */
         {"dynamic", "timeout=3:max_time_wait=1", 0, 0, 1000},
         {"dynamic", "max_time_wait=0", 100, 50, 50},
         {"dynamic", "timeout=0", 100, 50, 100},
@@ -196,8 +197,9 @@ static void test_batch_is_cut_to_what_fits(void **state)
         uint32_t free_blocks;
         uint32_t items;
     } rows[] = {
-        {"batch_size=4", 100, 4}, {"batch_size=4", 28, 4}, {"batch_size=4", 27, 3},
-        {"batch_size=4", 20, 2},  {"batch_size=4", 1, 1},  {"batch_size=4:pad=false", 10, 4},
+        {"batch_size=4", 100, 4},         {"batch_size=4", 28, 4},
+        {"batch_size=4", 27, 3},          {"batch_size=4", 20, 2},
+        {"batch_size=4", 1, 1},           {"batch_size=4:pad=false", 10, 4},
         {"batch_size=4:pad=false", 9, 3},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -267,16 +269,16 @@ static void test_dynamic_adaptation(void **state)
         uint32_t admitted; /* into the first batch, of size 8 */
         uint32_t left;     /* waiting as it fired */
         double peak;
-        uint32_t size;     /* of the second */
+        uint32_t size; /* of the second */
     } rows[] = {
         {"", 8, 1, 0.1, 10},
-        {"", 8, 0, 0.1, 8},                  /* no backlog */
-        {"", 7, 3, 0.1, 8},                  /* not full (cut to what fits) */
+        {"", 8, 0, 0.1, 8}, /* no backlog */
+        {"", 7, 3, 0.1, 8}, /* not full (cut to what fits) */
         {"", 8, 1, 0.79, 10},
-        {"", 8, 1, 0.8, 7},                  /* pressure at the threshold, before backlog */
+        {"", 8, 1, 0.8, 7}, /* pressure at the threshold, before backlog */
         {"", 3, 0, 0.95, 7},
-        {"batch_size=4", 4, 9, 0.9, 4},      /* floor */
-        {"batch_size=32", 32, 9, 0.1, 32},   /* ceiling */
+        {"batch_size=4", 4, 9, 0.9, 4},    /* floor */
+        {"batch_size=32", 32, 9, 0.1, 32}, /* ceiling */
         {"batch_size=31", 31, 9, 0.1, 32},
         {"grow=always", 3, 0, 0.1, 10},
         {"grow=always", 3, 0, 0.9, 7},
@@ -316,7 +318,7 @@ static void test_decodes_and_chunks_share_the_budget(void **state)
 {
     (void)state;
     start("continuous", "");
-    run_one(10, 20, 19);  /* decode */
+    run_one(10, 20, 19);   /* decode */
     run_one(200, 200, 60); /* mid-prefill */
     run_one(10, 30, 29);
     wait_one(0, 50, 5);
@@ -359,7 +361,8 @@ static void test_places(void **state)
     stop();
 }
 
-/* Bug list 7 and 27: victims come from the tail, nobody that was visited is withdrawn or skipped. */
+/* Bug list 7 and 27: victims come from the tail, nobody that was visited is withdrawn or skipped.
+ */
 static void test_preempts_from_the_tail(void **state)
 {
     (void)state;
@@ -405,9 +408,9 @@ static void test_watermark(void **state)
         uint32_t free_blocks; /* the head needs 4 */
         uint32_t admitted;
     } rows[] = {
-        {"watermark=0.01", 1, 14, 1}, {"watermark=0.01", 1, 13, 0}, {"watermark=0.01", 0, 4, 1},
-        {"watermark=0", 1, 4, 1},     {"watermark=0", 1, 3, 0},     {"watermark=0.5", 1, 503, 0},
-        {"watermark=0.5", 1, 504, 1}, {"watermark=0.0001", 1, 4, 0},  /* rounded up to one block */
+        {"watermark=0.01", 1, 14, 1}, {"watermark=0.01", 1, 13, 0},  {"watermark=0.01", 0, 4, 1},
+        {"watermark=0", 1, 4, 1},     {"watermark=0", 1, 3, 0},      {"watermark=0.5", 1, 503, 0},
+        {"watermark=0.5", 1, 504, 1}, {"watermark=0.0001", 1, 4, 0}, /* rounded up to one block */
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         start("continuous", rows[i].params);

@@ -1,11 +1,13 @@
-/* test_registry.c - look-up, and the typed parameter tables: parsing, ranges, messages, printing. */
+/* test_registry.c - look-up, and the typed parameter tables: parsing, ranges, messages, printing.
+ */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "sched/registry.h"
 
@@ -116,15 +118,18 @@ static void test_values(void **state)
         {"naive", "batch_size", "1024", 1024, NULL},
         {"naive", "batch_size", "1e2", 100, NULL},
         {"naive", "batch_size", "0", -1, "naive.batch_size=0: want a whole number in 1..1024"},
-        {"naive", "batch_size", "1025", -1, "naive.batch_size=1025: want a whole number in 1..1024"},
+        {"naive", "batch_size", "1025", -1,
+         "naive.batch_size=1025: want a whole number in 1..1024"},
         {"naive", "batch_size", "-4", -1, "naive.batch_size=-4: want a whole number in 1..1024"},
         {"naive", "batch_size", "4.5", -1, "naive.batch_size=4.5: want a whole number in 1..1024"},
         {"naive", "batch_size", "", -1, "naive.batch_size=: want a whole number in 1..1024"},
         {"naive", "batch_size", "4x", -1, "naive.batch_size=4x: want a whole number in 1..1024"},
         {"naive", "batch_size", " 4", -1, "naive.batch_size= 4: want a whole number in 1..1024"},
-        {"naive", "batch_size", "0x10", -1, "naive.batch_size=0x10: want a whole number in 1..1024"},
+        {"naive", "batch_size", "0x10", -1,
+         "naive.batch_size=0x10: want a whole number in 1..1024"},
         {"naive", "batch_size", "nan", -1, "naive.batch_size=nan: want a whole number in 1..1024"},
-        {"naive", "batch_size", "1e999", -1, "naive.batch_size=1e999: want a whole number in 1..1024"},
+        {"naive", "batch_size", "1e999", -1,
+         "naive.batch_size=1e999: want a whole number in 1..1024"},
         {"naive", "batch_size", "4s", -1, "naive.batch_size=4s: want a whole number in 1..1024"},
         {"naive", "timeout", "0", 0, NULL},
         {"naive", "timeout", "3600", 3600, NULL},
@@ -175,7 +180,11 @@ static void test_parse_lists(void **state)
     (void)state;
     const struct policy_class *class = find("naive");
     static const char *const bad[] = {
-        "batch_size", "=4", "batch_size=16:pad", "batch_size=16:timeout=-1", "batch_size=16::x=1",
+        "batch_size",
+        "=4",
+        "batch_size=16:pad",
+        "batch_size=16:timeout=-1",
+        "batch_size=16::x=1",
         "batch_size=0000000000000000000000000000000000000000000000000000000000000000000004",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -232,9 +241,9 @@ static void test_fill_target(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lookup),        cmocka_unit_test(test_tables_are_sound),
-        cmocka_unit_test(test_print),         cmocka_unit_test(test_values),
-        cmocka_unit_test(test_parse_lists),   cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_lookup),      cmocka_unit_test(test_tables_are_sound),
+        cmocka_unit_test(test_print),       cmocka_unit_test(test_values),
+        cmocka_unit_test(test_parse_lists), cmocka_unit_test(test_contradictions),
         cmocka_unit_test(test_fill_target),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
