@@ -37,9 +37,9 @@ struct exec_model {
     char last_error[160];
 
     /* Inside a step. */
-    uint32_t n_rows;      /* filled of rows */
-    uint32_t *row_item;   /* [max_rows] the item that row samples for, or NO_ITEM */
-    uint32_t n_slots;     /* filled head slots */
+    uint32_t n_rows;    /* filled of rows */
+    uint32_t *row_item; /* [max_rows] the item that row samples for, or NO_ITEM */
+    uint32_t n_slots;   /* filled head slots */
     uint32_t slot_item[FORWARD_HEAD_ROWS];
     int32_t slot_token[FORWARD_HEAD_ROWS]; /* drawn */
     const float *logits;
@@ -370,10 +370,9 @@ enum status exec_model_estimate(const struct exec_model_options *options,
     struct exec_model_memory e = {
         .weight_bytes = network_bytes(c, o.ops, o.max_model_len),
         .kv_bytes = kv_bytes(c, o.kv_blocks),
-        .activation_bytes =
-            forward_bytes(c, o.max_model_len, o.max_rows, o.n_threads) +
-            (uint64_t)o.n_threads * c->n_vocab * sizeof(struct sampler_candidate) +
-            (uint64_t)o.max_rows * (sizeof(struct forward_row) + sizeof(uint32_t))};
+        .activation_bytes = forward_bytes(c, o.max_model_len, o.max_rows, o.n_threads) +
+                            (uint64_t)o.n_threads * c->n_vocab * sizeof(struct sampler_candidate) +
+                            (uint64_t)o.max_rows * (sizeof(struct forward_row) + sizeof(uint32_t))};
     if (__builtin_add_overflow(e.weight_bytes + e.activation_bytes, e.kv_bytes, &e.total_bytes)) {
         e.total_bytes = UINT64_MAX;
     }
@@ -409,8 +408,8 @@ enum status exec_model_logits(struct exec_model *m, const int32_t *tokens, uint3
     uint32_t n_blocks = (uint32_t)(((uint64_t)n + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS);
     if (n == 0 || n > m->iface.info.max_model_len || n_blocks > m->kv.n_blocks || m->in_flight) {
         return error_set(err, STATUS_USAGE, -1,
-                         "a prompt of %" PRIu32 " tokens does not fit: length %" PRIu32
-                         ", %" PRIu32 " KV blocks",
+                         "a prompt of %" PRIu32 " tokens does not fit: length %" PRIu32 ", %" PRIu32
+                         " KV blocks",
                          n, m->iface.info.max_model_len, m->kv.n_blocks);
     }
     enum status s = check_tokens(m, tokens, n, err);

@@ -5,11 +5,11 @@
  *   step ──submit/poll──► rows of many sequences through all layers, LM head for rows that are
  *                         sampled, sampling, end-of-sequence and length detection
  *
- * Invariants: a step allocates nothing (mem_step_begin/end stand around it). A sequence's logits and
- * tokens depend on its own tokens, sample_key and sampling only: not on batch mates, pad rows, chunk
- * cuts, block numbers, thread count or preemption; bit for bit, per build and instruction set.
- * Sampling draws from rng_at(sample_key, index of the new token in the sequence).
- * Thread: one owner; the work inside is spread over the executor's own pool.
+ * Invariants: a step allocates nothing (mem_step_begin/end stand around it). A sequence's logits
+ * and tokens depend on its own tokens, sample_key and sampling only: not on batch mates, pad rows,
+ * chunk cuts, block numbers, thread count or preemption; bit for bit, per build and instruction
+ * set. Sampling draws from rng_at(sample_key, index of the new token in the sequence). Thread: one
+ * owner; the work inside is spread over the executor's own pool.
  */
 #ifndef LLMSCHED_INFER_EXEC_MODEL_H
 #define LLMSCHED_INFER_EXEC_MODEL_H
@@ -28,7 +28,7 @@ struct exec_model;
 
 /* Defaults of the fields below that are 0. */
 #define EXEC_MODEL_KV_BLOCKS 4096
-#define EXEC_MODEL_MAX_ROWS 256
+#define EXEC_MODEL_MAX_ROWS  256
 
 /* Sees the logits [V] of every sampled row before the token is drawn; borrowed for the call. For
  * oracles and, later, log-probabilities. Must not allocate. Runs on the owner's thread, in order of
@@ -76,7 +76,7 @@ enum status exec_model_logits(struct exec_model *m, const int32_t *tokens, uint3
  * waiting for the slowest worker is included. */
 struct exec_model_timing {
     uint64_t steps;
-    uint64_t rows;         /* pushed through the layers, pad rows included */
+    uint64_t rows; /* pushed through the layers, pad rows included */
     uint64_t total_ns;
     uint64_t matmul_ns;    /* Q, K, V, O and MLP products */
     uint64_t attention_ns; /* rotation, KV writes, attention */
@@ -88,7 +88,8 @@ void exec_model_timing_get(const struct exec_model *m, struct exec_model_timing 
 void exec_model_timing_reset(struct exec_model *m);
 
 /* What create would allocate, so that a run can be refused beforehand. options->weights may be
- * NULL. KV pages are reserved, and only touched when used: kv_bytes is the most they can grow to. */
+ * NULL. KV pages are reserved, and only touched when used: kv_bytes is the most they can grow to.
+ */
 struct exec_model_memory {
     uint64_t weight_bytes;
     uint64_t kv_bytes;

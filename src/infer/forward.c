@@ -33,14 +33,14 @@ struct forward {
     size_t ld_attn;
     size_t ld_ffn;
     size_t ld_vocab;
-    float *x;     /* [rows, C] residual stream */
-    float *norm;  /* [rows, C] */
-    float *qkv;   /* [rows, (H+2G)*D] */
-    float *attn;  /* [rows, H*D] */
-    float *ffn;   /* [rows, F] or gate and up [rows, 2F] */
-    float *delta; /* [rows, C] what is added to x next */
-    float *head_in; /* [FORWARD_HEAD_ROWS, C] */
-    float *logits;  /* [FORWARD_HEAD_ROWS, V] */
+    float *x;                    /* [rows, C] residual stream */
+    float *norm;                 /* [rows, C] */
+    float *qkv;                  /* [rows, (H+2G)*D] */
+    float *attn;                 /* [rows, H*D] */
+    float *ffn;                  /* [rows, F] or gate and up [rows, 2F] */
+    float *delta;                /* [rows, C] what is added to x next */
+    float *head_in;              /* [FORWARD_HEAD_ROWS, C] */
+    float *logits;               /* [FORWARD_HEAD_ROWS, V] */
     struct attend_space *spaces; /* [n_threads] */
     struct forward_timing timing;
     /* The call under way, for the pool's functions. */
@@ -249,7 +249,8 @@ static void store_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
             /* K follows Q: one run of H + G heads. */
             net->ops->rope(q, c->n_heads + c->n_kv_heads, c->head_size, cos_row, sin_row);
         }
-        kv_store(f->kv, row->blocks[row->position / KV_BLOCK_TOKENS], f->layer, row->position, k, v);
+        kv_store(f->kv, row->blocks[row->position / KV_BLOCK_TOKENS], f->layer, row->position, k,
+                 v);
     }
 }
 

@@ -8,7 +8,8 @@
  * A row is one token position of one sequence. It attends to its own sequence's positions up to its
  * own (in a local layer, the last `window` of them), through its block table. All keys of a call
  * are stored before any row attends, so chunks of a prompt may stand in one call, in any order.
- * Pad rows go through the matrix products, norms and activations, touch no KV and attend to nothing.
+ * Pad rows go through the matrix products, norms and activations, touch no KV and attend to
+ * nothing.
  *
  * Invariants: work is split over the pool by output panels, by (row, kv head) and by rows, so that
  * one thread computes an output in one fixed order: a row's bits depend on its sequence only.
@@ -61,7 +62,8 @@ void forward_layers(struct forward *f, const struct forward_row *rows, uint32_t 
 /* Final norm of row `row` of the last forward_layers into head slot `slot` < FORWARD_HEAD_ROWS. */
 void forward_select(struct forward *f, uint32_t row, uint32_t slot);
 
-/* LM head of slots 0 .. n - 1. Slot s: V logits at result + s * *stride; valid until the next call. */
+/* LM head of slots 0 .. n - 1. Slot s: V logits at result + s * *stride; valid until the next call.
+ */
 const float *forward_head(struct forward *f, uint32_t n, size_t *stride);
 
 void forward_timing_get(const struct forward *f, struct forward_timing *out);

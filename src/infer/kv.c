@@ -26,8 +26,7 @@ enum status kv_init(struct kv *kv, const struct model_config *config, uint32_t n
     float *data = bytes == UINT64_MAX ? NULL : mem_reserve((size_t)bytes);
     if (data == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1,
-                         "no room for %" PRIu32 " KV blocks (%" PRIu64
-                         " bytes); lower --kv-blocks",
+                         "no room for %" PRIu32 " KV blocks (%" PRIu64 " bytes); lower --kv-blocks",
                          n_blocks, bytes);
     }
     *kv = (struct kv){.data = data,

@@ -105,11 +105,11 @@ static enum status load_matrix(struct loader *l, struct packed_matrix *packed,
         with_bias = with_bias || has_bias(l, parts[i].role, layer);
     }
     if (rows > UINT32_MAX - 64) {
-        return error_set(l->err, STATUS_UNSUPPORTED, -1, "a matrix of %" PRIu64 " rows is too large",
-                         rows);
+        return error_set(l->err, STATUS_UNSUPPORTED, -1,
+                         "a matrix of %" PRIu64 " rows is too large", rows);
     }
-    enum status s = packed_begin(packed, l->net->ops, TENSOR_F32, (uint32_t)rows, columns,
-                                 with_bias, l->err);
+    enum status s =
+        packed_begin(packed, l->net->ops, TENSOR_F32, (uint32_t)rows, columns, with_bias, l->err);
     uint32_t first = 0;
     for (uint32_t i = 0; s == STATUS_OK && i < n_parts; i++) {
         s = load_rows(l, &parts[i], layer, columns, packed, first, NULL);
@@ -121,8 +121,8 @@ static enum status load_matrix(struct loader *l, struct packed_matrix *packed,
     return s;
 }
 
-static enum status load_table(struct loader *l, float **table, enum weight_role role,
-                              uint32_t rows, uint32_t columns, const char *what)
+static enum status load_table(struct loader *l, float **table, enum weight_role role, uint32_t rows,
+                              uint32_t columns, const char *what)
 {
     uint64_t floats = (uint64_t)rows * columns;
     *table = alloc_floats(floats);
@@ -140,8 +140,7 @@ static enum status load_norm(struct loader *l, struct network_norm *norm, enum w
     if (norm->weight == NULL) {
         return no_memory(l->err, n, "a norm");
     }
-    enum status s =
-        weights_read_rows(l->weights, role, layer, false, 0, 1, norm->weight, l->err);
+    enum status s = weights_read_rows(l->weights, role, layer, false, 0, 1, norm->weight, l->err);
     if (s != STATUS_OK || !has_bias(l, role, layer)) {
         return s;
     }
@@ -299,8 +298,7 @@ static uint64_t matrix_floats(const struct tensor_ops *ops, uint64_t rows, uint6
     return padded * (columns + 1); /* + 1: the bias */
 }
 
-uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops,
-                       uint32_t max_len)
+uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops, uint32_t max_len)
 {
     uint64_t q_rows = (uint64_t)c->n_heads * c->head_size;
     uint64_t kv_rows = (uint64_t)c->n_kv_heads * c->head_size;

@@ -1,9 +1,9 @@
 /*
  * rope.h - tables of rotary position embedding, computed in double and kept as f32.
  *
- * Source: Su et al., RoFormer (arXiv 2104.09864) section 3.2; linear scaling (position interpolation,
- * arXiv 2306.15595); llama3 scaling as in the Llama 3.1 configuration: long wavelengths are divided
- * by the factor, short ones kept, those between blended.
+ * Source: Su et al., RoFormer (arXiv 2104.09864) section 3.2; linear scaling (position
+ * interpolation, arXiv 2306.15595); llama3 scaling as in the Llama 3.1 configuration: long
+ * wavelengths are divided by the factor, short ones kept, those between blended.
  */
 #ifndef LLMSCHED_INFER_ROPE_H
 #define LLMSCHED_INFER_ROPE_H

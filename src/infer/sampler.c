@@ -10,8 +10,8 @@
 
 static bool all_finite(const float *x, uint32_t n)
 {
-    /* x * 0 is 0 for finite x and NaN otherwise; NaN survives the sum. Lanes, so that it vectorises:
-     * only whether the result is 0 matters, not the order. */
+    /* x * 0 is 0 for finite x and NaN otherwise; NaN survives the sum. Lanes, so that it
+     * vectorises: only whether the result is 0 matters, not the order. */
     float lanes[16] = {0};
     uint32_t i = 0;
     for (; i + 16 <= n; i += 16) {
@@ -67,7 +67,8 @@ static void sift_down(struct sampler_candidate *heap, uint32_t n, uint32_t at)
     heap[at] = moving;
 }
 
-/* The k-th largest logit: a heap of the k best so far, the worst of them on top. Uses scratch[k]. */
+/* The k-th largest logit: a heap of the k best so far, the worst of them on top. Uses scratch[k].
+ */
 static float kth_largest(const float *x, uint32_t n, uint32_t k, struct sampler_candidate *scratch)
 {
     /* The same heap, of negated values. */
@@ -100,9 +101,7 @@ static uint32_t collect(const float *x, uint32_t n, const struct sampling *s,
     for (uint32_t i = 0; i < n; i++) {
         if (x[i] >= least) {
             out[count++] = (struct sampler_candidate){
-                .weight = exp(((double)x[i] - max) / temperature),
-                .logit = x[i],
-                .id = (int32_t)i};
+                .weight = exp(((double)x[i] - max) / temperature), .logit = x[i], .id = (int32_t)i};
         }
     }
     return count;

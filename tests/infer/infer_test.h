@@ -25,10 +25,20 @@
 
 #define MAX_ISAS 8
 
+/* Sanitizers slow the kernels down a lot: the same paths, fewer times. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) && !defined(SANITIZED)
+#define SANITIZED 1
+#endif
+
 static const char *const tiny_models[] = {
-    "gpt2",           "gpt2-untied",  "gpt-neo",         "gpt-neo-window17",
-    "llama-gqa",      "llama-v4",     "llama-mha-tied",  "llama-linear",
-    "llama-linear-v4", "llama-llama3", "llama-llama3-v4"};
+    "gpt2",           "gpt2-untied",    "gpt-neo",      "gpt-neo-window17", "llama-gqa",
+    "llama-v4",       "llama-mha-tied", "llama-linear", "llama-linear-v4",  "llama-llama3",
+    "llama-llama3-v4"};
 #define N_TINY (sizeof tiny_models / sizeof tiny_models[0])
 
 /* Fails the test with the library's own words. */
@@ -81,7 +91,7 @@ static inline void checkpoint_close(struct checkpoint *c)
 
 #define SEQ_MAX_TOKENS 80
 #define SEQ_MAX_BLOCKS (SEQ_MAX_TOKENS / 16)
-#define SEQ_MAX 12
+#define SEQ_MAX        12
 
 struct seq_state {
     struct request request;
@@ -130,7 +140,8 @@ static inline void driver_init(struct driver *d, uint32_t n_seqs, uint32_t n_voc
                                       .sample_key = rng_key(seed, i),
                                       .ignore_eos = true};
         if (i % 3 != 0) {
-            s->request.sampling = (struct sampling){.temperature = 0.7f, .top_k = 50, .top_p = 0.95f};
+            s->request.sampling =
+                (struct sampling){.temperature = 0.7f, .top_k = 50, .top_p = 0.95f};
         }
         s->logits = calloc((size_t)SEQ_MAX_TOKENS * n_vocab, sizeof(float));
         assert_non_null(s->logits);

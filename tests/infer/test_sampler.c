@@ -57,11 +57,13 @@ static void reference(const float *logits, uint32_t n, const struct sampling *s,
     }
 }
 
-static const struct sampling cases[] = {
-    {.temperature = 0.7f, .top_k = 50, .top_p = 0.95f}, {.temperature = 1.0f, .top_k = 0, .top_p = 1.0f},
-    {.temperature = 1.3f, .top_k = 5, .top_p = 1.0f},   {.temperature = 1.0f, .top_k = 0, .top_p = 0.5f},
-    {.temperature = 2.0f, .top_k = 1, .top_p = 1.0f},   {.temperature = 0.01f, .top_k = 0, .top_p = 0.9f},
-    {.temperature = 1.0f, .top_k = 1000, .top_p = 0.0f}};
+static const struct sampling cases[] = {{.temperature = 0.7f, .top_k = 50, .top_p = 0.95f},
+                                        {.temperature = 1.0f, .top_k = 0, .top_p = 1.0f},
+                                        {.temperature = 1.3f, .top_k = 5, .top_p = 1.0f},
+                                        {.temperature = 1.0f, .top_k = 0, .top_p = 0.5f},
+                                        {.temperature = 2.0f, .top_k = 1, .top_p = 1.0f},
+                                        {.temperature = 0.01f, .top_k = 0, .top_p = 0.9f},
+                                        {.temperature = 1.0f, .top_k = 1000, .top_p = 0.0f}};
 
 static void fill(float *logits, struct rng *rng, bool ties)
 {
