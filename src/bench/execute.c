@@ -1,0 +1,208 @@
+/* execute.c - the matrix, cell by cell, and its files. See bench.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "bench/bench_int.h"
+#include "bench/environment.h"
+#include "report/text.h"
+
+static enum status describe_model(const struct bench *b, struct model_identity *out,
+                                  struct error *err)
+{
+    const struct loaded_model *m = &b->model;
+    *out = (struct model_identity){
+        .name = mem_strdup(m->name),
+        .path = mem_strdup(m->files.path != NULL ? m->files.path : ""),
+        .architecture = mem_strdup(m->files.config.arch->name),
+        .format = mem_strdup(m->format),
+        .dtype = mem_strdup("f32"),
+        .tokenizer = mem_strdup(m->tokenizer_text),
+        .parameters = config_parameter_count(&m->files.config),
+        .random_weights = b->options.model.random_weights,
+    };
+    if (out->name == NULL || out->path == NULL || out->architecture == NULL ||
+        out->format == NULL || out->dtype == NULL || out->tokenizer == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the model's identity");
+    }
+    return STATUS_OK;
+}
+
+/* Everything of the results but the runs. */
+static enum status fill_head(struct bench *b, struct error *err)
+{
+    const struct bench_options *o = &b->options;
+    struct results *r = &b->results;
+    enum status s = environment_read(b->command_line, &r->environment, err);
+    if (s == STATUS_OK) {
+        mem_free(r->environment.isa);
+        r->environment.isa = mem_strdup(exec_model_isa(b->model.exec));
+        r->environment.threads = exec_model_threads(b->model.exec);
+        s = describe_model(b, &r->model, err);
+    }
+    if (s != STATUS_OK) {
+        return s;
+    }
+    r->settings = (struct bench_settings){
+        .workload = mem_strdup(o->workload == WORKLOAD_MIXED ? "mixed" : "short"),
+        .device = mem_strdup("cpu"),
+        .max_concurrent = o->max_concurrent,
+        .max_new_tokens = o->max_new_tokens,
+        .kv_blocks = o->model.kv_blocks,
+        .block_tokens = exec_model_executor(b->model.exec)->info.block_tokens,
+        .max_queue = o->max_queue,
+        .warmup_requests = o->warmup,
+        .seed = o->seed,
+        .runs_planned = b->n_cells,
+        .temperature = (double)o->sampling.temperature,
+        .top_k = o->sampling.top_k,
+        .top_p = (double)o->sampling.top_p,
+        .ignore_eos = o->ignore_eos,
+    };
+    if (r->settings.workload == NULL || r->settings.device == NULL || r->environment.isa == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the settings");
+    }
+    return STATUS_OK;
+}
+
+static bool is_finished(const struct bench *b, const struct cell *c)
+{
+    for (size_t i = 0; i < b->results.n_runs; i++) {
+        const struct run *r = &b->results.runs[i];
+        if (r->request_size == c->size && r->run_num == c->run &&
+            strcmp(r->scheduler, b->options.specs[c->spec].label) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void print_text(const struct bench_hooks *hooks, const char *text)
+{
+    if (hooks->print != NULL) {
+        hooks->print(hooks->self, text);
+    }
+}
+
+/* "TESTING WITH 25 REQUESTS" and "--- Run 1/3 ---" where a new size or run begins. */
+static void print_headers(const struct bench *b, const struct bench_hooks *hooks, uint32_t i)
+{
+    const struct cell *c = &b->cells[i];
+    const struct cell *before = i > 0 ? c - 1 : NULL;
+    char line[96];
+    if (before == NULL || before->size != c->size) {
+        snprintf(line, sizeof line, "\nTESTING WITH %u REQUESTS\n", c->size);
+        print_text(hooks, line);
+    }
+    if (before == NULL || before->size != c->size || before->run != c->run) {
+        snprintf(line, sizeof line, "\n--- Run %u/%u ---\n", c->run, b->options.runs);
+        print_text(hooks, line);
+    }
+}
+
+static enum status finish_cell(struct bench *b, struct journal *journal, struct run *run,
+                               const struct bench_hooks *hooks, struct error *err)
+{
+    struct strbuf text = {0};
+    strbuf_putc(&text, '\n');
+    text_run_block(run, &text);
+    enum status s = journal_append(journal, run, err);
+    if (s == STATUS_OK) {
+        s = results_add(&b->results, run, err);
+    }
+    if (s != STATUS_OK) {
+        run_deinit(run);
+    } else {
+        print_text(hooks, strbuf_text(&text));
+    }
+    strbuf_deinit(&text);
+    return s;
+}
+
+static enum status run_cells(struct bench *b, struct journal *journal,
+                             const struct bench_hooks *hooks, struct error *err)
+{
+    for (uint32_t i = 0; i < b->n_cells; i++) {
+        if (!is_finished(b, &b->cells[i])) {
+            b->requests_total += b->cells[i].size + b->options.warmup;
+        }
+    }
+    for (uint32_t i = 0; i < b->n_cells; i++) {
+        print_headers(b, hooks, i);
+        if (is_finished(b, &b->cells[i])) {
+            continue;
+        }
+        if (hooks->stop != NULL && *hooks->stop != 0) {
+            return error_set(err, STATUS_INTERRUPTED, -1, "interrupted");
+        }
+        struct run run = {0};
+        enum status s = bench_run_cell(b, &b->cells[i], hooks, &run, err);
+        if (s == STATUS_OK) {
+            s = finish_cell(b, journal, &run, hooks, err);
+        }
+        if (s != STATUS_OK) {
+            return s;
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status bench_execute(struct bench *b, const struct bench_hooks *hooks, struct error *err)
+{
+    struct journal journal = {.fd = -1};
+    struct strbuf fingerprint = {0};
+    b->results.partial = true;
+    enum status s = model_load(&b->options.model, &b->files, &b->model, err);
+    if (s == STATUS_OK) {
+        b->loaded = true;
+        s = fill_head(b, err);
+    }
+    if (s == STATUS_OK) {
+        s = bench_fingerprint(b, &fingerprint, err);
+    }
+    if (s == STATUS_OK) {
+        s = journal_open(b->output_dir, b->options.resume, fingerprint.data, &b->results, &journal,
+                         err);
+    }
+    if (s == STATUS_OK) {
+        s = run_cells(b, &journal, hooks, err);
+        b->results.partial = s != STATUS_OK;
+        journal_close(&journal);
+    }
+    strbuf_deinit(&fingerprint);
+    return s;
+}
+
+static enum status save_one(struct bench *b, const char *name,
+                            enum status (*write)(const struct results *, const char *, bool,
+                                                 struct error *),
+                            struct error *err)
+{
+    char *path = fs_join(b->output_dir, name);
+    if (path == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a path");
+    }
+    enum status s = write(&b->results, path, b->options.csv_safe, err);
+    mem_free(path);
+    return s;
+}
+
+static enum status write_json(const struct results *r, const char *path, bool csv_safe,
+                              struct error *err)
+{
+    (void)csv_safe;
+    return results_write_json(r, path, err);
+}
+
+enum status bench_save(struct bench *b, struct error *err)
+{
+    enum status s = save_one(b, BENCH_SUMMARIES_NAME, results_write_summaries_csv, err);
+    if (s == STATUS_OK) {
+        s = save_one(b, BENCH_METRICS_NAME, results_write_detailed_csv, err);
+    }
+    if (s == STATUS_OK) {
+        s = save_one(b, BENCH_RESULTS_NAME, write_json, err);
+    }
+    return s;
+}

@@ -1,2 +1,0 @@
-/* placeholder until the first file of this folder */
-typedef int llmsched_bench_placeholder;
