@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/monotime.h"
 #include "cli/common.h"
 #include "engine/clock_real.h"
