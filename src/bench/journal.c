@@ -82,7 +82,6 @@ static enum status write_head(struct journal *j, const char *fingerprint,
     struct strbuf line = {0};
     enum status s = results_head_to_line(head, fingerprint, &line, err);
     if (s == STATUS_OK) {
-        strbuf_putc(&line, '\n');
         s = line.failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the journal")
                         : fs_append_sync(j->fd, j->path, line.data, line.len, err);
     }
@@ -143,7 +142,6 @@ enum status journal_append(struct journal *j, const struct run *run, struct erro
     struct strbuf line = {0};
     enum status s = results_run_to_line(run, &line, err);
     if (s == STATUS_OK) {
-        strbuf_putc(&line, '\n');
         s = line.failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the journal")
                         : fs_append_sync(j->fd, j->path, line.data, line.len, err);
     }

@@ -355,7 +355,8 @@ static int print_json_file(const char *folder)
 }
 
 /* benchmark_report.txt and the charts. A missing gnuplot costs the charts only. */
-static enum status draw(const struct bench_flags *f, const struct results *r, struct error *err)
+static enum status draw(const struct bench_flags *f, const struct results *r, bool *drawn,
+                        struct error *err)
 {
     struct strbuf text = {0};
     text_report(r, &text);
@@ -367,12 +368,13 @@ static enum status draw(const struct bench_flags *f, const struct results *r, st
     strbuf_deinit(&text);
     if (s == STATUS_OK && !f->no_plot) {
         struct error why = ERROR_INIT;
-        enum status drawn = plot_all(r, f->output_dir, &why);
-        if (drawn == STATUS_NOT_FOUND) {
+        enum status plotted = plot_all(r, f->output_dir, &why);
+        *drawn = plotted == STATUS_OK;
+        if (plotted == STATUS_NOT_FOUND) {
             log_warn("no charts: %s", why.message);
-        } else if (drawn != STATUS_OK) {
+        } else if (plotted != STATUS_OK) {
             *err = why;
-            s = drawn;
+            s = plotted;
         }
     }
     return s;
@@ -399,15 +401,17 @@ static int conclude(struct bench *b, const struct bench_flags *f, const struct t
     if (r->n_runs == 0) {
         return code;
     }
+    bool drawn = false;
     enum status s = bench_save(b, &err);
     if (s == STATUS_OK) {
-        s = draw(f, r, &err);
+        s = draw(f, r, &drawn, &err);
     }
     if (f->json) {
         int json = s == STATUS_OK ? print_json_file(f->output_dir) : 0;
         code = code != 0 ? code : json;
     } else {
         struct strbuf text = {0};
+        strbuf_putc(&text, '\n');
         text_comparison(r, &text);
         fputs(strbuf_text(&text), stdout);
         strbuf_deinit(&text);
@@ -419,7 +423,7 @@ static int conclude(struct bench *b, const struct bench_flags *f, const struct t
     if (!f->quiet) {
         log_info("results in %s: " BENCH_SUMMARIES_NAME ", " BENCH_METRICS_NAME
                  ", " BENCH_RESULTS_NAME ", " BENCH_REPORT_NAME "%s",
-                 f->output_dir, f->no_plot ? "" : ", charts");
+                 f->output_dir, drawn ? ", charts" : "");
     }
     if (code == 0 && !check_thresholds(t, n_thresholds, r)) {
         return status_exit_code(STATUS_THRESHOLD);

@@ -187,13 +187,14 @@ def kills(tiny, folder):
     """kill -9 at any moment: whole files only, every finished run present, --resume completes."""
     out = os.path.join(folder, "kills")
     tries = 50
-    more = ["--set", "naive.timeout=0.01", "--set", "dynamic.timeout=0.01"]
+    more = ["--set", "naive.timeout=0.04", "--set", "dynamic.timeout=0.04"]
     seen = 0
+    keys = []
     for i in range(tries):
-        resume = ["--resume"] if i % 7 else []
+        resume = ["--resume"] if 0 < len(keys) < 12 else []
         p = subprocess.Popen([BINARY] + small(tiny, out, "--quiet", *resume, *more),
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.01 + 0.012 * (i * 37 % 50) / 2)
+        time.sleep(0.01 + 0.006 * (i * 37 % 50))
         killed = p.poll() is None
         p.kill()
         p.wait()
