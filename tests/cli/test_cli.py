@@ -108,8 +108,45 @@ def text(folder):
     check(p.returncode == 3, "tokenize without a tokenizer")
 
 
+def plots(folder):
+    """From CSV files alone: columns in any order, strange names, a missing column named."""
+    out = os.path.join(folder, "charts", "deep")
+    expect(["plot"], 3, err="benchmark_summaries.csv", cwd=folder)
+    head = ["latency_p50_s", "latency_p95_s", "latency_p99_s", "latency_avg_s", "scheduler",
+            "throughput_tokens_per_sec", "throughput_req_per_sec", "request_size", "run_num",
+            "total_requests", "successful_requests", "failed_requests", "wall_time_s",
+            "latency_min_s", "latency_max_s"]
+    table = os.path.join(folder, "s.csv")
+
+    def write(columns):
+        with open(table, "w", newline="") as f:
+            f.write(",".join(columns + ["my own"]) + "\r\n")
+            for name in ("a", "\"`touch owned`'; system('touch owned')\""):
+                for run_num in ("1", "2"):
+                    cells = {"scheduler": name, "request_size": "5", "run_num": run_num,
+                             "total_requests": "5", "successful_requests": "5", "failed_requests": "0"}
+                    f.write(",".join(cells.get(c, "1.5") for c in columns + ["my own"]) + "\r\n")
+
+    write(head)
+    p = run(["plot", "--summaries", table, "--output-dir", out], cwd=folder)
+    if p.returncode == 3 and b"gnuplot-nox" in p.stderr:
+        print("skipped: plot needs gnuplot")
+        return
+    missing = p.stderr.decode()
+    check(p.returncode == 0, f"plot from a table: exit {p.returncode}: {missing}")
+    check(os.path.exists(os.path.join(out, "throughput_comparison.png")), "the chart is drawn")
+    check(os.path.exists(os.path.join(out, "benchmark_report.txt")), "the report is written")
+    check("latency_distribution.png is not drawn" in missing, missing)
+    check(not os.path.exists(os.path.join(folder, "owned")), "a name ran as a command")
+    check(not os.path.exists(os.path.join(out, "plot-data", "owned")), "a name ran as a command")
+    for column in head:
+        write([c for c in head if c != column])
+        expect(["plot", "--summaries", table, "--output-dir", out], 3, err=column, cwd=folder)
+
+
 with tempfile.TemporaryDirectory() as folder:
     usage()
+    plots(folder)
     models(folder)
     text(folder)
 finish()
