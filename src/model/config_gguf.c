@@ -1,12 +1,18 @@
 /*
  * config_gguf.c - hyper-parameters from GGUF keys. Source: ggml-org/ggml docs/gguf.md, "LLM".
  */
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/fs.h"
 
 #include "model/config_int.h"
 #include "model/gguf.h"
+
+#define MAX_ROPE_PAIRS 512 /* half of the largest head size that config_check lets pass */
 
 struct keys {
     const struct gguf *g;
@@ -222,6 +228,84 @@ static enum status read_rope(const struct keys *k, struct model_config *c)
     return s;
 }
 
+/* What the converter of llama.cpp writes for rope type llama3 with these parameters: the number
+ * each rotary frequency is divided by. */
+static double llama3_divisor(const struct model_config *c, uint32_t i)
+{
+    double frequency = pow((double)c->rope_theta, -2.0 * i / c->head_size);
+    double turns = c->rope_original_ctx * frequency / (2.0 * 3.14159265358979323846);
+    double low = (double)c->rope_low_freq_factor;
+    double high = (double)c->rope_high_freq_factor;
+    if (turns > high) {
+        return 1.0;
+    }
+    if (turns < low) {
+        return (double)c->rope_factor;
+    }
+    double smooth = (turns - low) / (high - low);
+    return 1.0 / ((1.0 - smooth) / (double)c->rope_factor + smooth);
+}
+
+static enum status read_divisors(const struct keys *k, const struct gguf_tensor *t, uint32_t n,
+                                 float *out)
+{
+    const char *path = gguf_path(k->g);
+    if (t->ggml_type != 0 || t->rank != 1 || t->dims[0] != n) {
+        return error_set(k->err, STATUS_BAD_MODEL, (int64_t)t->offset,
+                         "%s: tensor '%s' is not %u numbers of type F32", path, t->name, n);
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return error_set(k->err, STATUS_IO, -1, "%s: cannot be opened again", path);
+    }
+    enum status s = fs_pread_exact(fd, path, out, n * sizeof *out, t->offset, k->err);
+    close(fd);
+    return s;
+}
+
+/* GGUF keeps llama3 scaling as a tensor of divisors and drops its parameters. All published models
+ * use low 1, high 4, original context 8192 and differ in the factor, which is the last divisor; a
+ * tensor that those do not reproduce is refused rather than approximated. */
+static enum status read_rope_tensor(const struct keys *k, struct model_config *c)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(k->g, "rope_freqs.weight");
+    if (t == NULL) {
+        return STATUS_OK;
+    }
+    float divisors[MAX_ROPE_PAIRS];
+    uint32_t n = c->head_size / 2;
+    if (n == 0 || n > MAX_ROPE_PAIRS) {
+        return STATUS_OK; /* config_check refuses the head size */
+    }
+    enum status s = read_divisors(k, t, n, divisors);
+    if (s != STATUS_OK) {
+        return s;
+    }
+    struct model_config guess = *c;
+    guess.rope_factor = divisors[n - 1];
+    guess.rope_original_ctx = 8192;
+    bool plain = true;
+    bool llama3 = isfinite(guess.rope_factor) && guess.rope_factor >= 1.0F;
+    for (uint32_t i = 0; i < n; i++) {
+        double wanted = llama3_divisor(&guess, i);
+        plain = plain && divisors[i] == 1.0F;
+        /* The converter computes in f32: angles of some 10^4 steps of 2^-24. */
+        llama3 = llama3 && fabs((double)divisors[i] - wanted) <= 1e-3 * wanted;
+    }
+    if (plain) {
+        return STATUS_OK;
+    }
+    if (!llama3 || c->rope_scaling != ROPE_PLAIN) {
+        return error_set(k->err, STATUS_UNSUPPORTED, (int64_t)t->offset,
+                         "%s: tensor '%s' holds rotary factors other than llama3's (low 1, high 4, "
+                         "original context 8192); use the model's safetensors",
+                         gguf_path(k->g), t->name);
+    }
+    guess.rope_scaling = ROPE_LLAMA3;
+    *c = guess;
+    return STATUS_OK;
+}
+
 static enum status read_norm(const struct keys *k, struct model_config *c)
 {
     return read_float(k,
@@ -258,6 +342,7 @@ enum status config_from_gguf(const struct gguf *g, struct model_config *out, str
     s = s == STATUS_OK ? read_norm(&k, &c) : s;
     if (s == STATUS_OK && arch->position == POSITION_ROPE) {
         s = read_rope(&k, &c);
+        s = s == STATUS_OK ? read_rope_tensor(&k, &c) : s;
     }
     if (s != STATUS_OK) {
         return s;

@@ -116,6 +116,7 @@ struct reader {
     uint8_t *buffer;
     uint64_t buffer_begin;
     size_t buffer_len;
+    const char *key; /* whose value is being read, for messages; or NULL */
     struct error *err;
 };
 
@@ -128,8 +129,10 @@ static enum status bad(const struct reader *r, uint64_t at, const char *fmt, ...
     va_start(args, fmt);
     int n = vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    return error_set(r->err, STATUS_BAD_MODEL, (int64_t)at, "%s: at byte %llu: %s", r->path,
-                     (unsigned long long)at, n < 0 ? "bad GGUF" : text);
+    bool in_key = r->key != NULL;
+    return error_set(r->err, STATUS_BAD_MODEL, (int64_t)at, "%s: at byte %llu: %s%.80s%s%s",
+                     r->path, (unsigned long long)at, in_key ? "key '" : "", in_key ? r->key : "",
+                     in_key ? "': " : "", n < 0 ? "bad GGUF" : text);
 }
 
 static enum status no_memory(const struct reader *r)
@@ -332,6 +335,7 @@ static enum status take_key(struct reader *r, struct arena *a, struct key *k)
         return bad(r, type_at, "key '%.80s' has the unknown type %u", k->name, type);
     }
     k->value.type = (enum gguf_type)type;
+    r->key = k->name;
     if (type == GGUF_STRING) {
         s = take_string(r, a, MAX_STRING_BYTES, "a string", &k->value.string);
     } else if (type == GGUF_ARRAY) {
@@ -343,9 +347,7 @@ static enum status take_key(struct reader *r, struct arena *a, struct key *k)
             s = check_bools(r, k->value.scalar, 1, value_at);
         }
     }
-    if (s != STATUS_OK) {
-        error_prefix(r->err, "key '%.80s'", k->name);
-    }
+    r->key = NULL;
     return s;
 }
 
