@@ -6,9 +6,14 @@
 
 #include "base/mem.h"
 
+/* jansson does not always say that its memory was refused. */
+static _Thread_local bool refused;
+
 static void *json_alloc(size_t n)
 {
-    return mem_alloc(n, 1);
+    void *p = mem_alloc(n, 1);
+    refused = refused || p == NULL;
+    return p;
 }
 
 static void use_mem(void)
@@ -94,7 +99,7 @@ static size_t find_not_finite(const char *text, size_t len, const char **key, si
 static enum status parse_error(const char *text, size_t len, const json_error_t *e,
                                const char *path, uint64_t base, struct error *err)
 {
-    if (json_error_code(e) == json_error_out_of_memory) {
+    if (refused || json_error_code(e) == json_error_out_of_memory) {
         return error_set(err, STATUS_NO_MEMORY, -1, "%s: no memory for the JSON text", path);
     }
     const char *key = "";
@@ -126,6 +131,7 @@ enum status json_text_parse(const char *text, size_t len, const struct json_limi
         flags |= JSON_DECODE_INT_AS_REAL;
     }
     json_error_t e;
+    refused = false;
     json_t *root = json_loadb(text, len, flags, &e);
     if (root == NULL) {
         return parse_error(text, len, &e, path, base, err);
