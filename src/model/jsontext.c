@@ -6,7 +6,8 @@
 
 #include "base/mem.h"
 
-/* jansson does not always say that its memory was refused. */
+/* jansson does not always say that its memory was refused: it may even return a text's value with a
+ * key left out. */
 static _Thread_local bool refused;
 
 static void *json_alloc(size_t n)
@@ -133,7 +134,8 @@ enum status json_text_parse(const char *text, size_t len, const struct json_limi
     json_error_t e;
     refused = false;
     json_t *root = json_loadb(text, len, flags, &e);
-    if (root == NULL) {
+    if (root == NULL || refused) {
+        json_decref(root);
         return parse_error(text, len, &e, path, base, err);
     }
     if (!json_is_object(root)) {
