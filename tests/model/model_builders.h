@@ -157,8 +157,10 @@ static inline void make_folder(char out[256])
 
 static inline void write_file(const char *folder, const char *name, const void *data, size_t n)
 {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    char path[1024];
+    int n_path = snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert(n_path > 0 && (size_t)n_path < sizeof path);
+    (void)n_path;
     FILE *f = fopen(path, "wb");
     assert(f != NULL);
     size_t put = n == 0 ? 0 : fwrite(data, 1, n, f);
