@@ -207,9 +207,11 @@ static enum status read_line(const char *line, size_t n, bool first, struct resu
     json_error_t why;
     json_t *object = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
     if (object == NULL) {
-        bool no_memory = json_error_code(&why) == json_error_out_of_memory;
-        return error_set(err, no_memory ? STATUS_NO_MEMORY : STATUS_BAD_DATA, why.position, "%s",
-                         why.text);
+        /* jansson says nothing where an allocation was refused. */
+        if (why.text[0] == '\0' || json_error_code(&why) == json_error_out_of_memory) {
+            return error_set(err, STATUS_NO_MEMORY, -1, "no memory to parse it");
+        }
+        return error_set(err, STATUS_BAD_DATA, why.position, "%s", why.text);
     }
     const char *kind = json_string_value(json_object_get(object, "kind"));
     const char *wanted = first ? "head" : "run";
