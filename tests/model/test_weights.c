@@ -129,11 +129,11 @@ static void build(struct bytes *b, const struct model *m, size_t from, size_t to
         for (size_t e = 0; e < elements_of(t); e++) {
             put_value(&data, strcmp(dtype, "I16") == 0 ? "BF16" : dtype, value_of(t->name, e));
         }
-        char shape[64];
+        char shape[64] = "";
         if (t->rank == 2) {
             snprintf(shape, sizeof shape, "%u,%u", t->dims[0], t->dims[1]);
-        } else {
-            snprintf(shape, sizeof shape, t->rank == 1 ? "%u" : "", t->dims[0]);
+        } else if (t->rank == 1) {
+            snprintf(shape, sizeof shape, "%u", t->dims[0]);
         }
         char entry[256];
         int n = snprintf(entry, sizeof entry,
