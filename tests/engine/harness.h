@@ -3,9 +3,7 @@
  * views), the executor (a shadow KV cache of tagged positions), the sink (life of each request),
  * the source (on_done). A broken invariant prints the scenario's seed and aborts.
  *
- * The numbers in the messages are those of the twelve invariants (reference list of the project:
- * conservation, blocks, ownership, budget, coverage, exactly-once, progress, livelock, feasibility,
- * order, causality and purity, cancel and quiesce).
+ * The numbers in the messages are those of the invariants in docs/SCHEDULERS.md.
  */
 #ifndef LLMSCHED_TESTS_ENGINE_HARNESS_H
 #define LLMSCHED_TESTS_ENGINE_HARNESS_H
@@ -25,6 +23,17 @@
 #include "sched/registry.h"
 #include "sim/clock_virtual.h"
 #include "sim/exec_sim.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
 
 #define MAX_REQUESTS 64
 #define MAX_PROMPT   96

@@ -15,19 +15,8 @@
 
 #include "engine/harness_run.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#ifdef SANITIZED
-#define N_WORKLOADS 2000
-#else
-#define N_WORKLOADS 10000
-#endif
+/* A sanitizer makes each some ten times slower. */
+#define N_WORKLOADS (SANITIZED ? 2000 : 10000)
 
 struct coverage {
     uint64_t workloads;

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,13 +239,51 @@ static void test_fill_target(void **state)
     assert_null(find("continuous")->fill_target);
 }
 
+/* docs/SCHEDULERS.md has a row for every parameter, with the type and default of the table. */
+static void test_docs_agree_with_the_tables(void **state)
+{
+    (void)state;
+    static char text[64 * 1024];
+    FILE *f = fopen(SOURCE_DIR "/docs/SCHEDULERS.md", "r");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    uint32_t n_sections = 0;
+    for (uint32_t i = 0; i < registry_count(); i++) {
+        const struct policy_class *class = registry_at(i);
+        struct strbuf want = {0};
+        strbuf_printf(&want, "## %s: ", class->name);
+        const char *section = strstr(text, strbuf_text(&want));
+        if (section == NULL) { /* a reader's own policy */
+            print_message("docs/SCHEDULERS.md has no section on %s\n", class->name);
+            strbuf_deinit(&want);
+            continue;
+        }
+        n_sections++;
+        for (uint32_t p = 0; p < class->n_params; p++) {
+            const struct param_spec *spec = &class->params[p];
+            strbuf_clear(&want);
+            strbuf_printf(&want, "| `%s` | %s | ", spec->name, param_type_name(spec->type));
+            param_value_text(spec, spec->fallback, &want);
+            const char *row = strstr(section, strbuf_text(&want));
+            const char *end = strstr(section + 1, "\n## ");
+            if (row == NULL || (end != NULL && row > end)) {
+                fail_msg("docs/SCHEDULERS.md, %s: no row '%s'", class->name, strbuf_text(&want));
+            }
+        }
+        strbuf_deinit(&want);
+    }
+    assert_true(n_sections >= 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lookup),      cmocka_unit_test(test_tables_are_sound),
         cmocka_unit_test(test_print),       cmocka_unit_test(test_values),
         cmocka_unit_test(test_parse_lists), cmocka_unit_test(test_contradictions),
-        cmocka_unit_test(test_fill_target),
+        cmocka_unit_test(test_fill_target), cmocka_unit_test(test_docs_agree_with_the_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
