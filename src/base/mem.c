@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <sys/mman.h>
 #include <sys/mman.h>
 
 static _Atomic uint64_t alloc_count;
@@ -63,6 +65,27 @@ void *mem_alloc_aligned(size_t align, size_t bytes)
     void *p = aligned_alloc(align, rounded);
     if (p != NULL) {
         memset(p, 0, rounded);
+    }
+    return p;
+}
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+void *mem_alloc_table(size_t bytes)
+{
+    if (bytes < HUGE_PAGE / 2 || bytes > SIZE_MAX - HUGE_PAGE) {
+        return mem_alloc_aligned(64, bytes);
+    }
+    if (!admit()) {
+        return NULL;
+    }
+    void *p = aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+    if (p != NULL) {
+#if defined(MADV_HUGEPAGE)
+        /* Only a wish: where it is refused, small pages serve. */
+        (void)madvise(p, (bytes + HUGE_PAGE / 2) & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
+#endif
+        memset(p, 0, bytes);
     }
     return p;
 }

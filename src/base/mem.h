@@ -24,6 +24,11 @@ void *mem_resize(void *old, size_t count, size_t size) MUST_USE;
 /* Zeroed memory aligned to align bytes (a power of two); free with mem_free. */
 void *mem_alloc_aligned(size_t align, size_t bytes) MUST_USE;
 
+/* As mem_alloc_aligned(64, bytes), for large tables that are read from end to end (weights, KV): the
+ * system is asked for huge pages, which spare the address look-ups that bound such reads. May round up to
+ * whole huge pages where that costs less than 1 MiB. */
+void *mem_alloc_table(size_t bytes) MUST_USE;
+
 /* A copy of n bytes plus a closing NUL; NULL when refused. */
 char *mem_strndup(const char *text, size_t n) MUST_USE;
 char *mem_strdup(const char *text) MUST_USE;

@@ -34,7 +34,7 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
                          n_out, n_in);
     }
     made.bytes = (size_t)bytes;
-    made.data = mem_alloc_aligned(PACKED_ALIGN, made.bytes);
+    made.data = mem_alloc_table(made.bytes);
     if (with_bias) {
         made.bias = mem_alloc_aligned(PACKED_ALIGN, (size_t)padded * sizeof(float));
     }

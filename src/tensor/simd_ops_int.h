@@ -70,6 +70,9 @@ static float lane_max(vec v)
     (TILE_ROWS * TILE_VECS > ROW1_PANELS * TILE_VECS ? TILE_ROWS * TILE_VECS                       \
                                                      : ROW1_PANELS * TILE_VECS)
 
+#define CACHE_LINE 64
+#define FETCH_STEP 16 /* inputs between two requests for weights of the next block */
+
 /* One register tile: some rows times some whole panels, over a block of K. */
 struct tile {
     float *y;
@@ -82,6 +85,10 @@ struct tile {
     uint32_t n_k;
     uint32_t columns; /* outputs that exist, of the tile's panels */
     bool starts;      /* the first block of K: begins with bias, otherwise goes on from y */
+    /* Every FETCH_STEP inputs so many cache lines from here on are asked into L2. A number, not a
+     * pointer: it may run past the matrix, where asking does no harm. */
+    uintptr_t fetch;
+    uint32_t fetch_lines;
 };
 
 static ALWAYS_INLINE vec tile_begin(const struct tile *t, size_t row, uint32_t column)
@@ -123,14 +130,21 @@ static ALWAYS_INLINE void tile_run(const struct tile *t, const uint32_t rows, co
     const float *w = t->w;
     const size_t panel_floats = t->panel_floats;
     const size_t n_k = t->n_k;
-    for (size_t k = 0; k < n_k; k++, w += PANEL) {
-        UNROLL
-        for (uint32_t r = 0; r < rows; r++) {
-            vec xk = vec_set1(x[r][k]);
+    uintptr_t fetch = t->fetch;
+    for (size_t k = 0; k < n_k;) {
+        for (uint32_t i = 0; i < t->fetch_lines; i++, fetch += CACHE_LINE) {
+            __builtin_prefetch((const void *)fetch, 0, 2);
+        }
+        size_t stop = n_k - k < FETCH_STEP ? n_k : k + FETCH_STEP;
+        for (; k < stop; k++, w += PANEL) {
             UNROLL
-            for (uint32_t v = 0; v < vecs; v++) {
-                const float *wv = w + v / TILE_VECS * panel_floats + v % TILE_VECS * VEC_LANES;
-                acc[r * vecs + v] = vec_fma(xk, vec_load(wv), acc[r * vecs + v]);
+            for (uint32_t r = 0; r < rows; r++) {
+                vec xk = vec_set1(x[r][k]);
+                UNROLL
+                for (uint32_t v = 0; v < vecs; v++) {
+                    const float *wv = w + v / TILE_VECS * panel_floats + v % TILE_VECS * VEC_LANES;
+                    acc[r * vecs + v] = vec_fma(xk, vec_load(wv), acc[r * vecs + v]);
+                }
             }
         }
     }
@@ -171,7 +185,7 @@ static void tile_run_rows(const struct tile *t, uint32_t rows)
 
 /* One or two rows wait for memory, not for multipliers: several panels flow in side by side, and
  * all of K at once. Returns how many panels it took. */
-static uint32_t few_rows(struct tile *t, uint32_t n_rows, uint32_t panels)
+static uint32_t few_rows(const struct tile *t, uint32_t n_rows, uint32_t panels)
 {
     if (n_rows == 1 && panels >= ROW1_PANELS) {
         tile_run(t, 1, ROW1_PANELS);
@@ -185,21 +199,31 @@ static uint32_t few_rows(struct tile *t, uint32_t n_rows, uint32_t panels)
     return 1;
 }
 
-/* Row tiles of nearly equal height, so that none is too low to keep the multipliers busy. */
-static void many_rows(struct tile *t, uint32_t n_rows, uint32_t K)
+/*
+ * Row tiles of nearly equal height, so that none is too low to keep the multipliers busy. All of them
+ * pass over one block of weights while it lies in L1. Only the first would wait for memory, and
+ * memory would idle during the others: so each of them asks for its share of the next block, which
+ * follows this one in memory.
+ */
+static void many_rows(const struct tile *whole, uint32_t n_rows, uint32_t K)
 {
-    struct tile part = *t;
+    struct tile t = *whole;
     uint32_t n_tiles = (n_rows - 1) / TILE_ROWS + 1;
+    uint32_t step_lines = FETCH_STEP * PANEL * sizeof(float) / CACHE_LINE;
+    t.fetch_lines = (step_lines + n_tiles - 1) / n_tiles;
     for (uint32_t k = 0; k < K; k += TILE_K) {
-        part.n_k = K - k < TILE_K ? K - k : TILE_K;
-        part.starts = k == 0;
-        part.w = t->w + (size_t)k * PANEL;
+        t.n_k = K - k < TILE_K ? K - k : TILE_K;
+        t.starts = k == 0;
+        t.w = whole->w + (size_t)k * PANEL;
+        t.fetch = (uintptr_t)(t.w + (size_t)t.n_k * PANEL);
+        uint32_t steps = (t.n_k + FETCH_STEP - 1) / FETCH_STEP;
         for (uint32_t i = 0; i < n_tiles; i++) {
             size_t row = (size_t)((uint64_t)n_rows * i / n_tiles);
             size_t row_end = (size_t)((uint64_t)n_rows * (i + 1) / n_tiles);
-            part.x = t->x + row * t->ldx + k;
-            part.y = t->y + row * t->ldy;
-            tile_run_rows(&part, (uint32_t)(row_end - row));
+            t.x = whole->x + row * t.ldx + k;
+            t.y = whole->y + row * t.ldy;
+            tile_run_rows(&t, (uint32_t)(row_end - row));
+            t.fetch += (uintptr_t)steps * t.fetch_lines * CACHE_LINE;
         }
     }
 }

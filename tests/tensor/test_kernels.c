@@ -323,6 +323,30 @@ static void packing_errors(void **state)
     assert_int_equal(m.n_out, 7); /* untouched */
 }
 
+/* Around the sizes at which huge pages are asked for: zeroed, aligned, as long as promised. */
+static void large_tables_are_zeroed(void **state)
+{
+    (void)state;
+    const size_t mib = (size_t)1 << 20;
+    const size_t sizes[] = {1, mib - 1, mib, 2 * mib + 1, 3 * mib + 5, 9 * mib};
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        unsigned char *p = mem_alloc_table(sizes[i]);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (size_t b = 0; b < sizes[i]; b++) {
+            if (p[b] != 0) {
+                fail_msg("byte %zu of %zu is %u", b, sizes[i], p[b]);
+            }
+            p[b] = 0xA5;
+        }
+        mem_free(p);
+        mem_fail_at(1, false);
+        assert_null(mem_alloc_table(sizes[i]));
+    }
+    assert_null(mem_alloc_table(0));
+    assert_null(mem_alloc_table(SIZE_MAX));
+}
+
 static void kernels_are_chosen_by_name(void **state)
 {
     (void)state;
@@ -357,6 +381,7 @@ int main(void)
         cmocka_unit_test(a_bad_row_stays_alone),
         cmocka_unit_test(packing_is_independent_of_how_rows_arrive),
         cmocka_unit_test(packing_errors),
+        cmocka_unit_test(large_tables_are_zeroed),
         cmocka_unit_test(kernels_are_chosen_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
