@@ -8,6 +8,9 @@
 
 #include "base/rng.h"
 
+/* Logits looked at together; a multiple of the 16 lanes. */
+#define BLOCK 64u
+
 static bool all_finite(const float *x, uint32_t n)
 {
     /* x * 0 is 0 for finite x and NaN otherwise; NaN survives the sum. Lanes, so that it
@@ -29,13 +32,53 @@ static bool all_finite(const float *x, uint32_t n)
     return sum == 0.0f;
 }
 
+/* The largest of x[0..BLOCK). Lanes again; a maximum is the same in any order. */
+static float block_max(const float *x)
+{
+    float lanes[16];
+    for (uint32_t j = 0; j < 16; j++) {
+        lanes[j] = x[j];
+    }
+    for (uint32_t i = 16; i < BLOCK; i += 16) {
+        for (uint32_t j = 0; j < 16; j++) {
+            lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+        }
+    }
+    float max = lanes[0];
+    for (uint32_t j = 1; j < 16; j++) {
+        max = lanes[j] > max ? lanes[j] : max;
+    }
+    return max;
+}
+
+/* From i on, the first index whose logit is above (or, with or_equal, not below) floor; n if none.
+ * Most of a vocabulary lies below the few best: whole blocks are passed over. */
+static uint32_t next_above(const float *x, uint32_t n, uint32_t i, float floor, bool or_equal)
+{
+    while (i < n) {
+        if (i % BLOCK == 0 && n - i >= BLOCK) {
+            float max = block_max(x + i);
+            if (!(max > floor || (or_equal && max == floor))) {
+                i += BLOCK;
+                continue;
+            }
+        }
+        uint32_t end = n - i < BLOCK ? n : i + BLOCK - i % BLOCK;
+        for (; i < end; i++) {
+            if (x[i] > floor || (or_equal && x[i] == floor)) {
+                return i;
+            }
+        }
+    }
+    return n;
+}
+
 static int32_t argmax(const float *x, uint32_t n)
 {
     uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++) {
-        if (x[i] > x[best]) {
-            best = i;
-        }
+    for (uint32_t i = next_above(x, n, 1, x[0], false); i < n;
+         i = next_above(x, n, i + 1, x[i], false)) {
+        best = i;
     }
     return (int32_t)best;
 }
@@ -79,12 +122,11 @@ static float kth_largest(const float *x, uint32_t n, uint32_t k, struct sampler_
         sift_down(scratch, k, i);
     }
     float worst = -scratch[0].logit;
-    for (uint32_t i = k; i < n; i++) {
-        if (x[i] > worst) {
-            scratch[0] = (struct sampler_candidate){.logit = -x[i], .id = (int32_t)i};
-            sift_down(scratch, k, 0);
-            worst = -scratch[0].logit;
-        }
+    for (uint32_t i = next_above(x, n, k, worst, false); i < n;
+         i = next_above(x, n, i + 1, worst, false)) {
+        scratch[0] = (struct sampler_candidate){.logit = -x[i], .id = (int32_t)i};
+        sift_down(scratch, k, 0);
+        worst = -scratch[0].logit;
     }
     return worst;
 }
@@ -95,14 +137,16 @@ static uint32_t collect(const float *x, uint32_t n, const struct sampling *s,
 {
     bool cut = s->top_k > 0 && s->top_k < n;
     float least = cut ? kth_largest(x, n, s->top_k, out) : -INFINITY;
-    double max = (double)x[argmax(x, n)];
-    double temperature = (double)s->temperature;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (x[i] >= least) {
-            out[count++] = (struct sampler_candidate){
-                .weight = exp(((double)x[i] - max) / temperature), .logit = x[i], .id = (int32_t)i};
-        }
+    float max = x[0];
+    for (uint32_t i = next_above(x, n, 0, least, true); i < n;
+         i = next_above(x, n, i + 1, least, true)) {
+        max = count == 0 || x[i] > max ? x[i] : max;
+        out[count++] = (struct sampler_candidate){.logit = x[i], .id = (int32_t)i};
+    }
+    double temperature = (double)s->temperature;
+    for (uint32_t i = 0; i < count; i++) {
+        out[i].weight = exp(((double)out[i].logit - (double)max) / temperature);
     }
     return count;
 }

@@ -14,6 +14,7 @@
 
 #include "infer/forward.h"
 #include "infer/network.h"
+#include "infer/sampler.h"
 
 /* ---------------------------------------------------------------- the watch on malloc */
 
@@ -166,6 +167,44 @@ static void test_ends(void **state)
     /* Both at once: the end of sequence is the reason. */
     assert_int_equal(run_one(&c, &ended, 0, at + 1, false, got, &finish), at + 1);
     assert_int_equal(finish, FINISH_STOP);
+    checkpoint_close(&c);
+}
+
+/* ---------------------------------------------------------------- the draw */
+
+/* Token i of a sequence is sampler_pick of its logits, the request's key and position i: also after
+ * a preemption, where prompt and output are computed again in one chunk. */
+static void test_draw_by_key_and_position(void **state)
+{
+    struct checkpoint c;
+    struct driver d;
+    (void)state;
+    checkpoint_open(&c, "gpt2");
+    driver_init(&d, 4, c.config.n_vocab, 8);
+    struct exec_model *m = create(&c, &c.config, 0, &d);
+    struct sampler_candidate *scratch = calloc(c.config.n_vocab, sizeof *scratch);
+    assert_non_null(scratch);
+    uint32_t drawn = 0;
+    for (uint32_t i = 0; i < d.n_seqs; i++) {
+        struct seq_state *s = &d.seqs[i];
+        s->request.sampling = (struct sampling){.temperature = 5.0f, .top_p = 1.0f};
+        while (s->finish == FINISH_NONE) {
+            if (s->known % 4 == 0) {
+                s->computed = 0;
+            }
+            driver_step(&d, exec_model_executor(m), &i, &(uint32_t){s->known - s->computed},
+                        &(uint32_t){0}, 1);
+        }
+        for (uint32_t p = s->request.prompt_tokens; p < s->known; p++, drawn++) {
+            assert_int_equal(s->tokens[p],
+                             sampler_pick(s->logits + (p - 1) * d.n_vocab, d.n_vocab,
+                                          &s->request.sampling, s->request.sample_key, p, scratch));
+        }
+    }
+    assert_true(drawn > 20);
+    free(scratch);
+    exec_model_destroy(m);
+    driver_deinit(&d);
     checkpoint_close(&c);
 }
 
@@ -498,6 +537,7 @@ int main(void)
 {
     watch_install();
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ends),
+                                       cmocka_unit_test(test_draw_by_key_and_position),
                                        cmocka_unit_test(test_refusals),
                                        cmocka_unit_test(test_many_items),
                                        cmocka_unit_test(test_not_finite_fails_one_sequence),

@@ -145,6 +145,39 @@ static void test_greedy_lowest_id_wins(void **state)
     assert_int_equal(sampler_pick(logits, 1, &greedy, 1, 1, NULL), 0);
 }
 
+/* Vocabularies of every size up to V: whole blocks are skipped, so the edges matter. */
+static void test_every_size(void **state)
+{
+    (void)state;
+    struct rng rng = rng_stream(6, 1);
+    for (uint32_t n = 1; n <= V; n++) {
+        float logits[V];
+        double p[V];
+        fill(logits, &rng, n % 3 == 0);
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < n; i++) {
+            best = logits[i] > logits[best] ? i : best;
+        }
+        const struct sampling greedy = {0};
+        assert_int_equal(sampler_pick(logits, n, &greedy, 1, 1, NULL), best);
+        const struct sampling s = {
+            .temperature = 3.0f, .top_k = (uint32_t)rng_between(&rng, 1, n), .top_p = 1.0f};
+        reference(logits, n, &s, p);
+        bool seen[V] = {false};
+        for (uint32_t i = 0; i < 400; i++) {
+            int32_t id = sampler_pick(logits, n, &s, n, i, scratch);
+            assert_in_range(id, 0, n - 1);
+            seen[id] = true;
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            if (seen[i] ? p[i] == 0.0 : p[i] > 0.05) {
+                fail_msg("V = %u, top-k %u: id %u of probability %.3f was%s drawn", n, s.top_k, i,
+                         p[i], seen[i] ? "" : " not");
+            }
+        }
+    }
+}
+
 static void test_not_finite_is_refused_everywhere(void **state)
 {
     (void)state;
@@ -184,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_distribution),
                                        cmocka_unit_test(test_draw_is_the_inverse),
                                        cmocka_unit_test(test_greedy_lowest_id_wins),
+                                       cmocka_unit_test(test_every_size),
                                        cmocka_unit_test(test_not_finite_is_refused_everywhere),
                                        cmocka_unit_test(test_key_and_position_decide)};
     return cmocka_run_group_tests(tests, NULL, NULL);
