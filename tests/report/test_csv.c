@@ -1,5 +1,6 @@
 /* The two CSVs: round trip, hostile text, errors with line and column, locale, failing memory. */
 #include <locale.h>
+#include <sys/wait.h>
 
 #include "report/results_int.h"
 #include "sample.h"
@@ -429,6 +430,113 @@ static void test_allocation_failures(void **state)
     remove_dir(dir);
 }
 
+/* A text of 0 to 40 characters from all that could matter to a CSV reader. */
+static char *random_text(struct rng *rng)
+{
+    static const char *const pieces[] = {"\"",
+                                         ",",
+                                         "\n",
+                                         "\r",
+                                         "\r\n",
+                                         "'",
+                                         "=",
+                                         "+",
+                                         "-",
+                                         "@",
+                                         "\t",
+                                         " ",
+                                         "\\",
+                                         ";",
+                                         "a",
+                                         "7",
+                                         "NA",
+                                         "nan",
+                                         "\xC2\x85",
+                                         "\xE2\x80\xA8",
+                                         "\xE2\x80\xA9",
+                                         "\xF0\x9F\x98\x80",
+                                         "\xC3\xA9",
+                                         "\x01",
+                                         "\x1A",
+                                         "\x7F",
+                                         "\xEF\xBB\xBF",
+                                         "\v",
+                                         "\f",
+                                         "\x1C"};
+    struct strbuf b = {0};
+    strbuf_puts(&b, "");
+    for (uint64_t n = rng_below(rng, 41); n > 0; n--) {
+        strbuf_puts(&b, pieces[rng_below(rng, sizeof pieces / sizeof pieces[0])]);
+    }
+    char *text = copy(strbuf_text(&b));
+    strbuf_deinit(&b);
+    return text;
+}
+
+/* Python's csv module and pandas read what we meant, compared cell by cell with the journal. */
+static void test_python_reads_the_same(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_results(&r, 3, 2, 2);
+    struct rng rng = rng_stream(11, 1);
+    struct strbuf journal = {0};
+    assert_int_equal(results_head_to_line(&r, "f", &journal, NULL), STATUS_OK);
+    for (size_t i = 0; i < r.n_runs; i++) {
+        for (size_t k = 0; k < r.runs[i].n_rows; k++) {
+            mem_free(r.runs[i].rows[k].prompt);
+            mem_free(r.runs[i].rows[k].generated_text);
+            r.runs[i].rows[k].prompt = random_text(&rng);
+            r.runs[i].rows[k].generated_text = random_text(&rng);
+        }
+        assert_int_equal(results_run_to_line(&r.runs[i], &journal, NULL), STATUS_OK);
+    }
+    char *dir = write_both(&r, false);
+    put_file(dir, "j.jsonl", journal.data, journal.len);
+    char command[768];
+    snprintf(command, sizeof command,
+             "/usr/bin/python3 " SOURCE_DIR
+             "/tests/report/check_csv.py %s/s.csv %s/m.csv %s/j.jsonl",
+             dir, dir, dir);
+    int status = system(command);
+    strbuf_deinit(&journal);
+    results_deinit(&r);
+    remove_dir(dir);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("[  SKIPPED ] no pandas: apt-get install python3-pandas\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
+/* Each column of both files stands in docs/METRICS.md as `name`. */
+static void test_columns_are_documented(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_results(&r, 1, 1, 1);
+    char *dir = write_both(&r, false);
+    size_t len;
+    char *docs = read_whole(SOURCE_DIR "/docs", "METRICS.md", &len);
+    static const char *const files[] = {"s.csv", "m.csv"};
+    for (size_t i = 0; i < 2; i++) {
+        char *text = read_whole(dir, files[i], &len);
+        text[strcspn(text, "\r")] = '\0';
+        char *rest = text;
+        for (char *name; (name = strsep(&rest, ",")) != NULL;) {
+            char quoted[80];
+            snprintf(quoted, sizeof quoted, "`%s`", name);
+            if (strstr(docs, quoted) == NULL) {
+                fail_msg("docs/METRICS.md says nothing of the column %s", quoted);
+            }
+        }
+        mem_free(text);
+    }
+    mem_free(docs);
+    results_deinit(&r);
+    remove_dir(dir);
+}
+
 static void test_unwritable(void **state)
 {
     (void)state;
@@ -513,6 +621,8 @@ int main(void)
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_locale),
         cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_python_reads_the_same),
+        cmocka_unit_test(test_columns_are_documented),
         cmocka_unit_test(test_unwritable),
         cmocka_unit_test(test_figures_by_name),
         cmocka_unit_test(test_add_refuses_doubles),
