@@ -38,10 +38,8 @@ static struct run_summary summarise(const struct recorder *r)
  *   ms   0 A0   5 A1   10 step [10,30] both prefill   30 A0: token 1, A1: token 1
  *        step [30,50]: token 2 of both, A1 ends       step [52,62]: token 3 of A0, ends
  */
-static void test_streaming(void **state)
+static struct recorder *streaming_run(struct request requests[2])
 {
-    (void)state;
-    struct request requests[2];
     make_requests(requests, 2, 4, 3);
     struct recorder *r = NULL;
     assert_int_equal(recorder_create(requests, 2, &r, NULL), STATUS_OK);
@@ -79,6 +77,14 @@ static void test_streaming(void **state)
                               .useful_rows = 1,
                               .plan_ns = 3000,
                               .kv_blocks_used = 1});
+    return r;
+}
+
+static void test_streaming_latencies(void **state)
+{
+    (void)state;
+    struct request requests[2];
+    struct recorder *r = streaming_run(requests);
     struct run_summary s = summarise(r);
     assert_int_equal(s.total_requests, 2);
     assert_int_equal(s.successful_requests, 2);
@@ -92,6 +98,15 @@ static void test_streaming(void **state)
     NEAR(s.latency.avg_s, 0.0535);
     NEAR(s.latency.p50_s, 0.0535);
     NEAR(s.latency.p95_s, 0.045 + 0.95 * 0.017);
+    recorder_destroy(r);
+}
+
+static void test_streaming_tokens_and_steps(void **state)
+{
+    (void)state;
+    struct request requests[2];
+    struct recorder *r = streaming_run(requests);
+    struct run_summary s = summarise(r);
     NEAR(s.ttft.min_s, 0.025);
     NEAR(s.ttft.max_s, 0.030);
     NEAR(s.queue.min_s, 0.005);
@@ -262,9 +277,13 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_streaming),    cmocka_unit_test(test_static_batch),
-        cmocka_unit_test(test_failures),     cmocka_unit_test(test_all_rejected),
-        cmocka_unit_test(test_empty_answer), cmocka_unit_test(test_overlap_is_refused),
+        cmocka_unit_test(test_streaming_latencies),
+        cmocka_unit_test(test_streaming_tokens_and_steps),
+        cmocka_unit_test(test_static_batch),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_all_rejected),
+        cmocka_unit_test(test_empty_answer),
+        cmocka_unit_test(test_overlap_is_refused),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

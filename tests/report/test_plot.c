@@ -125,14 +125,13 @@ static void test_scripts_can_be_run_again(void **state)
     remove_dir(dir);
 }
 
-static const char *const hostile[] = {"`touch trap1`'\"; system('touch trap2')",
-                                      "'\n!touch trap3\n",
-                                      "\\\"; system(\"touch trap4\"); \"",
-                                      "$(touch trap5) %d %s %n @out #comment {/Symbol a}_x^y",
-                                      "\xFF\xFE\x1b[31m \xE2\x80\xAE rtl \xF0\x9F\x98\x80",
-                                      "a very long label that goes on and on and on, far beyond "
-                                      "any legend that could hold it, and then "
-                                      "some more of it so that it must be cut"};
+static const char *const hostile[] = {
+    "`touch trap1`'\"; system('touch trap2')",
+    "'\n!touch trap3\n",
+    "\\\"; system(\"touch trap4\"); \"",
+    "$(touch trap5) %d %s %n @out #comment {/Symbol a}_x^y",
+    "\xFF\xFE\x1b[31m \xE2\x80\xAE rtl \xF0\x9F\x98\x80",
+    "a very long label that goes on and on, far beyond any legend that could hold it"};
 #define N_HOSTILE (sizeof hostile / sizeof hostile[0])
 
 static void test_hostile_names(void **state)
