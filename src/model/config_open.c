@@ -55,7 +55,7 @@ static enum status open_folder(const char *folder, struct model_config *out, str
     if (file == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "%s: no memory for a path", folder);
     }
-    struct model_config m;
+    struct model_config m = {0};
     enum status s;
     if (fs_is_file(file)) {
         s = read_config(file, &m, err);

@@ -525,13 +525,14 @@ static enum status place_tensors(const struct reader *r, struct gguf *g, uint64_
             return bad(r, r->pos, "tensor '%s' has offset %llu; the ones before it end at %llu",
                        t->name, (unsigned long long)t->offset, (unsigned long long)running);
         }
+        uint64_t begin = data + running; /* no overflow: see below */
         uint64_t end;
-        if (__builtin_add_overflow(data + running, t->bytes, &end) || end > g->file_bytes) {
+        if (__builtin_add_overflow(begin, t->bytes, &end) || end > g->file_bytes) {
             return bad(r, r->pos, "tensor '%s' needs %llu bytes at byte %llu, the file has %llu",
-                       t->name, (unsigned long long)t->bytes, (unsigned long long)(data + running),
+                       t->name, (unsigned long long)t->bytes, (unsigned long long)begin,
                        (unsigned long long)g->file_bytes);
         }
-        t->offset = data + running;
+        t->offset = begin;
         /* No overflow: running + bytes <= file size < 2^63, alignment <= 1 MiB. */
         running = (running + t->bytes + mask) & ~mask;
     }

@@ -117,6 +117,7 @@ static inline void gguf_key_array(struct bytes *b, const char *name, uint32_t el
 static inline void gguf_tensor_entry(struct bytes *b, const char *name, uint32_t rank,
                                      const uint64_t *dims, uint32_t type, uint64_t offset)
 {
+    assert(rank <= 5); /* one more than the format allows */
     put_string(b, name);
     put_u32(b, rank);
     for (uint32_t i = 0; i < rank; i++) {

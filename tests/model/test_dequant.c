@@ -39,7 +39,7 @@ static void test_golden(void **state)
         put_hex(&values, json_object_get(entry, "values"));
         size_t n = values.len / sizeof(float);
         assert_true(n >= 64 && (packed.len - 1) / layout->bytes * layout->block == n);
-        float *out = malloc(n * sizeof *out);
+        float *out = malloc(values.len + 1);
         dequant_row(dtypes[i], packed.data + 1, n, out);
         assert_memory_equal(out, values.data, values.len);
         free(out);
