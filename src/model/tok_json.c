@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "model/jsontext.h"
 #include "model/tok_json.h"
 #include "model/tokenizer_int.h"
 
@@ -313,21 +314,18 @@ static enum status read_all_added(struct tokenizer *t, const json_t *root, struc
 
 /* --- whole files ----------------------------------------------------------------------------- */
 
-static enum status parse(const char *text, size_t len, json_t **root, struct error *err)
+/* Values of a file at the caps of vocabulary, merges (pairs: three commas each) and added tokens.
+ */
+#define MAX_JSON_VALUES (TOK_MAX_IDS + 3ull * TOK_MAX_MERGES + 16ull * TOK_MAX_ADDED)
+/* A Sequence inside a Sequence takes two levels; what is in them a few. */
+#define MAX_JSON_DEPTH (2 * TOK_MAX_NESTING + 16)
+
+enum status tok_json_parse(const char *text, size_t len, const char *path, json_t **root,
+                           struct error *err)
 {
-    json_error_t why;
-    *root = json_loadb(text, len, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &why);
-    if (*root == NULL && json_error_code(&why) == json_error_out_of_memory) {
-        return tok_no_memory(err);
-    }
-    if (*root == NULL) {
-        return error_set(err, STATUS_BAD_MODEL, why.position, "not JSON: %s (line %d, byte %d)",
-                         why.text, why.line, why.position);
-    }
-    if (!json_is_object(*root)) {
-        return tok_json_wrong("(the whole file)", "an object", *root, err);
-    }
-    return STATUS_OK;
+    static const struct json_limits limits = {
+        .max_depth = MAX_JSON_DEPTH, .max_values = MAX_JSON_VALUES, .integers_as_real = true};
+    return json_text_parse(text, len, &limits, path, 0, root, err);
 }
 
 static void describe(struct tokenizer *t, bool byte_level)
@@ -363,15 +361,15 @@ static enum status check_version(const json_t *root, struct error *err)
     return st;
 }
 
-enum status tokenizer_from_json(const char *text, size_t len, const char *path, uint32_t n_vocab,
-                                struct tokenizer **out, struct error *err)
+enum status tok_load_json(struct tokenizer *t, const char *text, size_t len, const char *path,
+                          struct error *err)
 {
     json_t *root = NULL;
-    struct tokenizer *t = tok_new();
-    enum status st = t != NULL ? parse(text, len, &root, err) : tok_no_memory(err);
-    if (st == STATUS_OK) {
-        st = check_version(root, err);
+    enum status st = tok_json_parse(text, len, path, &root, err);
+    if (st != STATUS_OK) {
+        return st;
     }
+    st = check_version(root, err);
     if (st == STATUS_OK) {
         st = read_model(t, root, err);
     }
@@ -381,18 +379,37 @@ enum status tokenizer_from_json(const char *text, size_t len, const char *path, 
     if (st == STATUS_OK) {
         st = read_all_added(t, root, err);
     }
-    if (st == STATUS_OK) {
-        st = tok_finish(t, n_vocab, err);
-    }
     json_decref(root);
     if (st != STATUS_OK) {
         error_prefix(err, "%s: ", path);
+    }
+    return st;
+}
+
+enum status tok_deliver(struct tokenizer *t, enum status st, const char *path, uint32_t n_vocab,
+                        struct tokenizer **out, struct error *err)
+{
+    if (st == STATUS_OK) {
+        st = tok_finish(t, n_vocab, err);
+        if (st != STATUS_OK) {
+            error_prefix(err, "%s: ", path);
+        }
+    }
+    if (st != STATUS_OK) {
         tokenizer_close(t);
         return st;
     }
     describe(t, is_byte_level(t));
     *out = t;
     return STATUS_OK;
+}
+
+enum status tokenizer_from_json(const char *text, size_t len, const char *path, uint32_t n_vocab,
+                                struct tokenizer **out, struct error *err)
+{
+    struct tokenizer *t = tok_new();
+    enum status st = t != NULL ? tok_load_json(t, text, len, path, err) : tok_no_memory(err);
+    return tok_deliver(t, st, path, n_vocab, out, err);
 }
 
 /* merges.txt: an optional #version line, then one merge a line. */
@@ -438,12 +455,13 @@ static enum status load_vocab_file(struct tokenizer *t, const char *path, struct
     if (st != STATUS_OK) {
         return st;
     }
-    st = parse(text, len, &root, err);
-    if (st == STATUS_OK) {
-        st = read_vocab(t, root, err);
-    }
-    json_decref(root);
+    st = tok_json_parse(text, len, path, &root, err);
     mem_free(text);
+    if (st != STATUS_OK) {
+        return st;
+    }
+    st = read_vocab(t, root, err);
+    json_decref(root);
     if (st != STATUS_OK) {
         error_prefix(err, "%s: ", path);
     }
@@ -475,31 +493,24 @@ static enum status add_endoftext(struct tokenizer *t, struct error *err)
     return a.id >= 0 ? tok_add_token(t, &a, err) : STATUS_OK;
 }
 
-enum status tokenizer_from_vocab_merges(const char *vocab_path, const char *merges_path,
-                                        uint32_t n_vocab, struct tokenizer **out, struct error *err)
+enum status tok_load_vocab_merges(struct tokenizer *t, const char *vocab_path,
+                                  const char *merges_path, struct error *err)
 {
-    struct tokenizer *t = tok_new();
-    enum status st = t != NULL ? load_vocab_file(t, vocab_path, err) : tok_no_memory(err);
+    enum status st = load_vocab_file(t, vocab_path, err);
     if (st == STATUS_OK) {
         st = load_merges_file(t, merges_path, err);
     }
     if (st == STATUS_OK) {
         st = tok_add_byte_level(t, true, err);
     }
-    if (st == STATUS_OK) {
-        st = add_endoftext(t, err);
-    }
-    if (st == STATUS_OK) {
-        st = tok_finish(t, n_vocab, err);
-        if (st != STATUS_OK) {
-            error_prefix(err, "%s: ", vocab_path);
-        }
-    }
-    if (st != STATUS_OK) {
-        tokenizer_close(t);
-        return st;
-    }
-    describe(t, true);
-    *out = t;
-    return STATUS_OK;
+    return st == STATUS_OK ? add_endoftext(t, err) : st;
+}
+
+enum status tokenizer_from_vocab_merges(const char *vocab_path, const char *merges_path,
+                                        uint32_t n_vocab, struct tokenizer **out, struct error *err)
+{
+    struct tokenizer *t = tok_new();
+    enum status st =
+        t != NULL ? tok_load_vocab_merges(t, vocab_path, merges_path, err) : tok_no_memory(err);
+    return tok_deliver(t, st, vocab_path, n_vocab, out, err);
 }

@@ -7,6 +7,9 @@
 
 #include "model/tokenizer_int.h"
 
+/* A whole file, which must be an object. Errors, with path: BAD_MODEL, NO_MEMORY. */
+enum status tok_json_parse(const char *text, size_t len, const char *path, json_t **root,
+                           struct error *err) MUST_USE;
 enum status tok_json_wrong(const char *key, const char *wanted, const json_t *got,
                            struct error *err);
 /* may_lack: missing and null give NULL. */

@@ -238,6 +238,9 @@ static enum status read_byte_level(struct parts *p, const json_t *part, struct t
     return st;
 }
 
+/* Whitespace is the one split that runs on Rust's regex engine: \w as UTS 18 has it. */
+#define RUST_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
+
 /* Character classes of the library's fixed splits, as regexes. */
 static enum status read_fixed(struct parts *p, const char *type, const json_t *part,
                               struct tok_pretok *step, bool *known)
@@ -253,7 +256,7 @@ static enum status read_fixed(struct parts *p, const char *type, const json_t *p
     } else if (strcmp(type, "Whitespace") == 0) {
         step->behavior = TOK_SPLIT_REMOVED;
         step->invert = true;
-        source = "\\w+|[^\\w\\s]+";
+        source = "[" RUST_WORD "]+|[^" RUST_WORD "\\s]+";
     } else if (strcmp(type, "WhitespaceSplit") == 0) {
         step->behavior = TOK_SPLIT_REMOVED;
         source = "\\s";

@@ -372,17 +372,34 @@ static enum status open_gguf(const char *path, uint32_t n_vocab, struct tokenize
     return st;
 }
 
-static enum status open_json(const char *path, uint32_t n_vocab, struct tokenizer **out,
-                             struct error *err)
+/* folder: where the companions of tokenizer.json lie, or NULL. */
+static enum status open_json(const char *path, const char *folder, uint32_t n_vocab,
+                             struct tokenizer **out, struct error *err)
 {
     char *text = NULL;
     size_t len = 0;
-    enum status st = fs_read_file(path, TOK_MAX_FILE_BYTES, &text, &len, err);
+    struct tokenizer *t = tok_new();
+    enum status st =
+        t != NULL ? fs_read_file(path, TOK_MAX_FILE_BYTES, &text, &len, err) : tok_no_memory(err);
     if (st == STATUS_OK) {
-        st = tokenizer_from_json(text, len, path, n_vocab, out, err);
+        st = tok_load_json(t, text, len, path, err);
         mem_free(text);
     }
-    return st;
+    if (st == STATUS_OK && folder != NULL) {
+        st = tok_apply_config(t, folder, err);
+    }
+    return tok_deliver(t, st, path, n_vocab, out, err);
+}
+
+static enum status open_vocab_merges(const char *vocab, const char *merges, const char *folder,
+                                     uint32_t n_vocab, struct tokenizer **out, struct error *err)
+{
+    struct tokenizer *t = tok_new();
+    enum status st = t != NULL ? tok_load_vocab_merges(t, vocab, merges, err) : tok_no_memory(err);
+    if (st == STATUS_OK) {
+        st = tok_apply_config(t, folder, err);
+    }
+    return tok_deliver(t, st, vocab, n_vocab, out, err);
 }
 
 /* The name of the only *.gguf in a folder. */
@@ -431,9 +448,9 @@ static enum status open_folder(const char *folder, uint32_t n_vocab, struct toke
     if (json == NULL || vocab == NULL || merges == NULL) {
         st = tok_no_memory(err);
     } else if (fs_is_file(json)) {
-        st = open_json(json, n_vocab, out, err);
+        st = open_json(json, folder, n_vocab, out, err);
     } else if (fs_is_file(vocab) && fs_is_file(merges)) {
-        st = tokenizer_from_vocab_merges(vocab, merges, n_vocab, out, err);
+        st = open_vocab_merges(vocab, merges, folder, n_vocab, out, err);
     } else {
         st = single_gguf(folder, &gguf, err);
         if (st == STATUS_OK) {
@@ -456,6 +473,6 @@ enum status tokenizer_open(const char *path, uint32_t n_vocab, struct tokenizer 
     if (!fs_is_file(path)) {
         return error_set(err, STATUS_NOT_FOUND, -1, "%s: no such file or folder", path);
     }
-    return ends_with(path, ".json") ? open_json(path, n_vocab, out, err)
+    return ends_with(path, ".json") ? open_json(path, NULL, n_vocab, out, err)
                                     : open_gguf(path, n_vocab, out, err);
 }

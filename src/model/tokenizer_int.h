@@ -1,9 +1,10 @@
 /*
  * tokenizer_int.h - what the tokenizer's files share. Private to src/model/tok*.c.
  *
- *   tok_json.c      tokenizer.json, vocab.json + merges.txt  ┐
- *   tok_json_parts.c  its normalizers, splits, decoders      ├─► struct tokenizer (immutable)
- *   tok_gguf.c      the tokenizer inside a GGUF file         ┘
+ *   tok_json.c        tokenizer.json, vocab.json + merges.txt  ┐
+ *   tok_json_parts.c  its normalizers, splits, decoders        ├─► struct tokenizer (immutable)
+ *   tok_config.c      special tokens by the files beside them  │
+ *   tok_gguf.c        the tokenizer inside a GGUF file         ┘
  *   tok_vocab.c     tables: token text -> id, pair of ids -> merge, added tokens in text
  *   tok_regex.c     Oniguruma's dialect on PCRE2
  *   tok_norm.c, tok_pretok.c, tok_bpe.c   the three stages of encoding
@@ -362,6 +363,16 @@ struct json_t;
 /* Reads normalizer, pre_tokenizer, post_processor and decoder of a parsed tokenizer.json. */
 enum status tok_json_parts(struct tokenizer *t, const struct json_t *root,
                            struct error *err) MUST_USE;
+/* Fill an empty tokenizer from files; errors name the path. */
+enum status tok_load_json(struct tokenizer *t, const char *text, size_t len, const char *path,
+                          struct error *err) MUST_USE;
+enum status tok_load_vocab_merges(struct tokenizer *t, const char *vocab_path,
+                                  const char *merges_path, struct error *err) MUST_USE;
+/* tokenizer_config.json and special_tokens_map.json of the folder, where they are. */
+enum status tok_apply_config(struct tokenizer *t, const char *folder, struct error *err) MUST_USE;
+/* The last step of loading JSON: finishes and hands over t, or closes it when st or that fails. */
+enum status tok_deliver(struct tokenizer *t, enum status st, const char *path, uint32_t n_vocab,
+                        struct tokenizer **out, struct error *err) MUST_USE;
 /* A new tokenizer with its fields at their neutral values. */
 struct tokenizer *tok_new(void) MUST_USE;
 /* GPT-2's pipeline: ByteLevel with its regex unless split is false, and the ByteLevel decoder. */

@@ -2,62 +2,16 @@
  * test_tokenizer_gguf.c - tokenizers inside GGUF files: llama.cpp's vocabularies with its expected
  * ids, and the real SmolLM2. Files that are not at hand are skipped, and said so.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/fs.h"
-#include "base/mem.h"
-#include "model/tokenizer.h"
-
-static struct tokenizer *open_or_fail(const char *path)
-{
-    struct error err = ERROR_INIT;
-    struct tokenizer *t = NULL;
-    if (tokenizer_open(path, 0, &t, &err) != STATUS_OK) {
-        fail_msg("%s", err.message);
-    }
-    return t;
-}
-
-/* A list of ids as text, for messages that show both sides. */
-static void show_ids(const int32_t *ids, size_t n, struct strbuf *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        strbuf_printf(out, "%s%d", i == 0 ? "" : " ", ids[i]);
-    }
-}
+#include "tokenizer_test.h"
 
 static void expect_ids(const struct tokenizer *t, const char *text, size_t len, const char *wanted)
 {
-    struct error err = ERROR_INIT;
-    struct token_ids ids = {0};
     struct strbuf got = {0};
-    if (tokenizer_encode(t, text, len, false, &ids, &err) != STATUS_OK) {
-        fail_msg("%s", err.message);
-    }
-    show_ids(ids.ids, ids.n, &got);
+    ids_as_text(t, text, len, false, &got);
     if (strcmp(strbuf_text(&got), wanted) != 0) {
         fail_msg("\"%.*s\":\n got    %s\n wanted %s", (int)len, text, strbuf_text(&got), wanted);
     }
-    token_ids_deinit(&ids);
     strbuf_deinit(&got);
-}
-
-static char *slurp(const char *path, size_t *len)
-{
-    struct error err = ERROR_INIT;
-    char *text = NULL;
-    if (fs_read_file(path, 1u << 20, &text, len, &err) != STATUS_OK) {
-        fail_msg("%s", err.message);
-    }
-    return text;
 }
 
 /* Every string of NAME.gguf.inp against its line of NAME.gguf.out. */
