@@ -290,8 +290,8 @@ static enum status build(struct exec_model *m, const struct exec_model_options *
         s = kv_init(&m->kv, o->config, o->kv_blocks, err);
     }
     if (s == STATUS_OK) {
-        s = network_load(&m->net, o->config, o->weights, o->ops, o->max_model_len, o->progress,
-                         err);
+        s = network_load(&m->net, o->config, o->weights, o->ops, m->pool, o->max_model_len,
+                         o->progress, err);
     }
     if (s == STATUS_OK) {
         s = forward_create(&m->net, &m->kv, m->pool, o->max_rows, &m->forward, err);

@@ -8,12 +8,21 @@
 #include "base/mem.h"
 #include "infer/rope.h"
 
+/* A thread of the loader: where it reads rows to, and the first fault it met. */
+struct reader {
+    float *buffer;
+    enum status status;
+    struct error err;
+};
+
 struct loader {
     struct network *net;
     const struct weights *weights;
+    struct pool *pool;
     const struct progress *progress;
-    float *buffer; /* NETWORK_READ_BYTES, or one row where that is longer */
-    size_t buffer_floats;
+    struct reader *readers; /* [n_threads] */
+    uint32_t n_threads;
+    size_t buffer_floats; /* of a reader: NETWORK_READ_BYTES, or one row where that is longer */
     uint64_t done_bytes;
     uint64_t total_bytes;
     struct error *err;
@@ -54,24 +63,64 @@ static bool has_bias(const struct loader *l, enum weight_role role, uint32_t lay
     return weights_find(l->weights, role, layer, true, &info);
 }
 
-/* All rows of one tensor, a bufferful at a time, into a packed matrix or a plain table. */
+/* One tensor on its way into a packed matrix (from row `first` on) or a plain table. */
+struct row_job {
+    struct loader *l;
+    const struct part *part;
+    uint32_t layer;
+    uint32_t columns;
+    uint32_t step; /* rows of a piece */
+    struct packed_matrix *packed;
+    uint32_t first;
+    float *plain;
+};
+
+/* Pieces [begin, end): each thread reads, de-quantises and packs rows of its own. */
+static void read_pieces(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
+{
+    const struct row_job *job = ctx;
+    struct reader *r = &job->l->readers[thread];
+    for (uint32_t i = begin; i < end && r->status == STATUS_OK; i++) {
+        uint32_t row = i * job->step;
+        uint32_t n = job->part->rows - row < job->step ? job->part->rows - row : job->step;
+        float *to = job->plain != NULL ? job->plain + (size_t)row * job->columns : r->buffer;
+        r->status = weights_read_rows(job->l->weights, job->part->role, job->layer, false, row, n,
+                                      to, &r->err);
+        if (r->status == STATUS_OK && job->packed != NULL) {
+            packed_put_rows(job->packed, job->first + row, n, to);
+        }
+    }
+}
+
 static enum status load_rows(struct loader *l, const struct part *part, uint32_t layer,
                              uint32_t columns, struct packed_matrix *packed, uint32_t first,
                              float *plain)
 {
-    uint32_t step = (uint32_t)(l->buffer_floats / columns);
-    for (uint32_t row = 0; row < part->rows; row += step) {
-        uint32_t n = part->rows - row < step ? part->rows - row : step;
-        float *to = plain != NULL ? plain + (size_t)row * columns : l->buffer;
-        enum status s = weights_read_rows(l->weights, part->role, layer, false, row, n, to, l->err);
-        if (s != STATUS_OK) {
-            return s;
+    /* Whole panels, so that two threads seldom meet in a cache line; enough pieces for all. */
+    uint32_t panel = l->net->ops->panel;
+    uint64_t step = l->buffer_floats / columns;
+    uint64_t share = ((uint64_t)part->rows + l->n_threads - 1) / l->n_threads;
+    step = step < share ? step : share;
+    step = step > panel ? step / panel * panel : step;
+    struct row_job job = {.l = l,
+                          .part = part,
+                          .layer = layer,
+                          .columns = columns,
+                          .step = (uint32_t)step,
+                          .packed = packed,
+                          .first = first,
+                          .plain = plain};
+    uint32_t pieces = (uint32_t)((part->rows + step - 1) / step);
+    pool_run(l->pool, pieces, 1, read_pieces, &job);
+    for (uint32_t i = 0; i < l->n_threads; i++) {
+        if (l->readers[i].status != STATUS_OK) {
+            if (l->err != NULL) {
+                *l->err = l->readers[i].err;
+            }
+            return l->readers[i].status;
         }
-        if (packed != NULL) {
-            packed_put_rows(packed, first + row, n, to);
-        }
-        report(l, (uint64_t)n * columns);
     }
+    report(l, (uint64_t)part->rows * columns);
     return STATUS_OK;
 }
 
@@ -217,21 +266,41 @@ static enum status load_ends(struct loader *l)
     return load_rope(l);
 }
 
+static enum status make_readers(struct loader *l)
+{
+    const struct model_config *c = &l->net->config;
+    size_t longest = (size_t)c->n_heads * c->head_size;
+    longest = longest > c->n_ffn ? longest : c->n_ffn;
+    longest = longest > c->n_channels ? longest : c->n_channels;
+    l->buffer_floats = NETWORK_READ_BYTES / sizeof(float);
+    l->buffer_floats = l->buffer_floats > longest ? l->buffer_floats : longest;
+    l->readers = mem_alloc(l->n_threads, sizeof *l->readers);
+    if (l->readers == NULL) {
+        return no_memory(l->err, l->buffer_floats, "a read buffer");
+    }
+    for (uint32_t i = 0; i < l->n_threads; i++) {
+        l->readers[i] =
+            (struct reader){.buffer = alloc_floats(l->buffer_floats), .err = ERROR_INIT};
+        if (l->readers[i].buffer == NULL) {
+            return no_memory(l->err, l->buffer_floats, "a read buffer");
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status load_all(struct loader *l)
 {
     struct network *net = l->net;
-    size_t longest = net->config.n_ffn;
-    size_t q_rows = (size_t)net->config.n_heads * net->config.head_size;
-    longest = longest > net->config.n_channels ? longest : net->config.n_channels;
-    longest = longest > q_rows ? longest : q_rows;
-    l->buffer_floats = NETWORK_READ_BYTES / sizeof(float);
-    l->buffer_floats = l->buffer_floats > longest ? l->buffer_floats : longest;
-    l->buffer = alloc_floats(l->buffer_floats);
-    net->layers = mem_alloc(net->config.n_layers, sizeof *net->layers);
-    if (l->buffer == NULL || net->layers == NULL) {
-        return no_memory(l->err, l->buffer_floats, "a read buffer");
+    enum status s = make_readers(l);
+    if (s != STATUS_OK) {
+        return s;
     }
-    enum status s = load_ends(l);
+    net->layers = mem_alloc(net->config.n_layers, sizeof *net->layers);
+    if (net->layers == NULL) {
+        return error_set(l->err, STATUS_NO_MEMORY, -1, "out of memory for %" PRIu32 " layers",
+                         net->config.n_layers);
+    }
+    s = load_ends(l);
     for (uint32_t i = 0; s == STATUS_OK && i < net->config.n_layers; i++) {
         s = load_layer(l, i);
     }
@@ -240,7 +309,8 @@ static enum status load_all(struct loader *l)
 
 enum status network_load(struct network *out, const struct model_config *config,
                          const struct weights *weights, const struct tensor_ops *ops,
-                         uint32_t max_len, const struct progress *progress, struct error *err)
+                         struct pool *pool, uint32_t max_len, const struct progress *progress,
+                         struct error *err)
 {
     if (config->arch->position == POSITION_ROPE && config->head_size % 2 != 0) {
         return error_set(err, STATUS_UNSUPPORTED, -1,
@@ -251,11 +321,16 @@ enum status network_load(struct network *out, const struct model_config *config,
     struct network net = {.config = *config, .ops = ops, .max_len = max_len};
     struct loader l = {.net = &net,
                        .weights = weights,
+                       .pool = pool,
+                       .n_threads = pool_threads(pool),
                        .progress = progress,
                        .total_bytes = config_parameter_count(config) * sizeof(float),
                        .err = err};
     enum status s = load_all(&l);
-    mem_free(l.buffer);
+    for (uint32_t i = 0; l.readers != NULL && i < l.n_threads; i++) {
+        mem_free(l.readers[i].buffer);
+    }
+    mem_free(l.readers);
     if (s != STATUS_OK) {
         network_deinit(&net);
         return s;

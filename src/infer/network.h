@@ -4,8 +4,9 @@
  *   weights (rows in f32, by role and layer) ──network_load──► struct network (read-only after)
  *
  * Matrices that share their input are packed as one: Q, K, V as [(H+2G)*D, C], gate and up as
- * [2F, C]. Rows are read in bounded pieces, so the peak is the packed size plus NETWORK_READ_BYTES.
- * A tied head serves as embedding too: rows are read back out of its panels.
+ * [2F, C]. Rows are read in bounded pieces by all threads, so the peak is the packed size plus
+ * NETWORK_READ_BYTES a thread. A tied head serves as embedding too: rows are read back out of its
+ * panels.
  *
  * Letters: C channels, H heads, G kv heads, D head size, F feed-forward, V vocabulary.
  */
@@ -18,10 +19,11 @@
 #include "base/status.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "tensor/pool.h"
 #include "tensor/tensor.h"
 
 /* One piece of a matrix while loading: large enough for long reads, small beside any model. */
-#define NETWORK_READ_BYTES ((size_t)4 << 20)
+#define NETWORK_READ_BYTES ((size_t)1 << 20)
 
 struct network_norm {
     float *weight; /* [C] */
@@ -54,7 +56,7 @@ struct network {
  * weights_read_rows. On error *net is untouched and nothing is kept. */
 enum status network_load(struct network *net, const struct model_config *config,
                          const struct weights *weights, const struct tensor_ops *ops,
-                         uint32_t max_len, const struct progress *progress,
+                         struct pool *pool, uint32_t max_len, const struct progress *progress,
                          struct error *err) MUST_USE;
 void network_deinit(struct network *net);
 

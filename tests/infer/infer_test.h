@@ -27,11 +27,11 @@
 
 /* Sanitizers slow the kernels down a lot: the same paths, fewer times. */
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SANITIZED 1
 #endif
 #endif
-#if defined(__SANITIZE_ADDRESS__) && !defined(SANITIZED)
+#if (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)) && !defined(SANITIZED)
 #define SANITIZED 1
 #endif
 

@@ -191,7 +191,8 @@ static void test_stale_nan_is_never_read(void **state)
         checkpoint_open(&c, tiny_models[k / n_isas]);
         must(pool_create(1, &pool, &err), &err);
         must(kv_init(&kv, &c.config, 4, &err), &err);
-        must(network_load(&net, &c.config, c.weights, isas[k % n_isas], 48, NULL, &err), &err);
+        must(network_load(&net, &c.config, c.weights, isas[k % n_isas], pool, 48, NULL, &err),
+             &err);
         must(forward_create(&net, &kv, pool, 40, &f, &err), &err);
         float *first = calloc(c.config.n_vocab, sizeof *first);
         assert_non_null(first);
