@@ -64,7 +64,8 @@ struct exec_info {
 
 struct executor {
     struct exec_info info;
-    /* Starts a step; items are borrowed until poll returns it. */
+    /* Starts a step; items are borrowed until poll returns it. An error of submit or poll ends the
+     * step: the engine fails the sequences that had tokens in it. */
     enum status (*submit)(void *self, const struct exec_step *step, struct error *err);
     /* Waits for the step in flight and fills result. Allocates nothing. */
     enum status (*poll)(void *self, struct exec_result *result, struct error *err);
