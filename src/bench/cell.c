@@ -102,22 +102,6 @@ static enum status drive(struct bench *b, const struct cell *cell, struct worklo
     return s;
 }
 
-static double since(uint64_t begin_ns, uint64_t t_ns)
-{
-    return t_ns == TIME_NEVER || begin_ns == TIME_NEVER
-               ? (double)NAN
-               : monotime_seconds(t_ns) - monotime_seconds(begin_ns);
-}
-
-static uint64_t hash_tokens(const struct record *r)
-{
-    uint64_t h = r->output_tokens;
-    for (uint32_t i = 0; i < r->output_tokens; i++) {
-        h = rng_at(h, (uint64_t)(uint32_t)r->tokens[i]);
-    }
-    return h;
-}
-
 static enum status fill_texts(const struct bench *b, const struct record *r, size_t prompt_idx,
                               struct request_row *row, struct error *err)
 {
@@ -147,27 +131,8 @@ static enum status fill_row(const struct bench *b, const struct recorder *record
                             struct error *err)
 {
     const struct record *r = recorder_record(recorder, i);
-    double tpot = (double)NAN;
-    if (r->output_tokens > r->first_tokens && r->status == RECORD_OK) {
-        tpot = since(r->first_deliver_ns, r->last_deliver_ns) /
-               (double)(r->output_tokens - r->first_tokens);
-    }
-    double latency = since(r->arrival_ns, r->last_deliver_ns);
-    *row = (struct request_row){
-        .request_id = i,
-        .status = r->status,
-        .arrival_s = since(recorder_totals(recorder)->first_send_ns, r->arrival_ns),
-        .queue_s = since(r->arrival_ns, r->scheduled_ns),
-        .ttft_s = since(r->arrival_ns, r->first_deliver_ns),
-        .tpot_s = tpot,
-        .latency_s = latency,
-        .input_tokens = r->input_tokens,
-        .output_tokens = r->output_tokens,
-        .tokens_per_sec = latency > 0 ? r->output_tokens / latency : (double)NAN,
-        .batch_size = r->batch_size,
-        .preemptions = r->preemptions,
-        .output_hash = hash_tokens(r),
-    };
+    *row = (struct request_row){.request_id = i};
+    request_row_from_record(r, recorder_totals(recorder)->first_send_ns, row);
     return fill_texts(b, r, w->prompt_idx[i], row, err);
 }
 

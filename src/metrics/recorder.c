@@ -69,7 +69,8 @@ enum status recorder_create(const struct request *requests, uint32_t n, struct r
     for (uint32_t i = 0; i < n; i++) {
         r->lives[i].tokens = tokens;
         tokens += requests[i].max_new_tokens;
-        r->records[i] = (struct record){.scheduled_ns = TIME_NEVER,
+        r->records[i] = (struct record){.arrival_ns = TIME_NEVER,
+                                        .scheduled_ns = TIME_NEVER,
                                         .first_deliver_ns = TIME_NEVER,
                                         .last_deliver_ns = TIME_NEVER,
                                         .input_tokens = requests[i].prompt_tokens,

@@ -20,7 +20,7 @@ enum record_status { RECORD_PENDING, RECORD_OK, RECORD_FAILED, RECORD_REJECTED, 
 const char *record_status_name(enum record_status s); /* "ok", "failed", "rejected", "cancelled" */
 
 struct record {
-    uint64_t arrival_ns;
+    uint64_t arrival_ns;       /* TIME_NEVER: did not arrive */
     uint64_t scheduled_ns;     /* first time in a step; TIME_NEVER: never */
     uint64_t first_deliver_ns; /* TIME_NEVER: nothing delivered */
     uint64_t last_deliver_ns;

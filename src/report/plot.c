@@ -78,15 +78,31 @@ static enum status draw(const struct matrix *m, enum plot_chart chart,
     return s;
 }
 
+/* A chart that cannot be drawn must not stay there from other data. */
+static enum status remove_stale(const char *dir, enum plot_chart chart, struct error *err)
+{
+    char file[64];
+    snprintf(file, sizeof file, "%s.png", plot_chart_name(chart));
+    char *path = fs_join(dir, file);
+    enum status s = STATUS_OK;
+    if (path == NULL) {
+        s = error_set(err, STATUS_NO_MEMORY, -1, "no memory for %s", file);
+    } else if (unlink(path) != 0 && errno != ENOENT) {
+        s = error_set(err, STATUS_IO, -1, "%s: cannot remove the older chart: %s", path,
+                      strerror(errno));
+    }
+    mem_free(path);
+    return s;
+}
+
 static enum status draw_all(const struct matrix *m, const char *dir, const char *folder,
                             struct error *err)
 {
     struct plot_extent extent = {0};
     enum status s = write_data(m, folder, &extent, err);
     for (enum plot_chart chart = CHART_THROUGHPUT; s == STATUS_OK && chart < CHARTS; chart++) {
-        if (chart != CHART_DISTRIBUTION || extent.most_rows > 0) {
-            s = draw(m, chart, &extent, dir, folder, err);
-        }
+        bool empty = chart == CHART_DISTRIBUTION && extent.most_rows == 0;
+        s = empty ? remove_stale(dir, chart, err) : draw(m, chart, &extent, dir, folder, err);
     }
     return s;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/monotime.h"
 #include "fields_int.h"
 #include "results_int.h"
 
@@ -128,7 +129,9 @@ void request_row_from_record(const struct record *rec, uint64_t first_send_ns,
                              struct request_row *row)
 {
     row->status = rec->status;
-    row->arrival_s = (double)(rec->arrival_ns - first_send_ns) * 1e-9;
+    row->arrival_s = rec->arrival_ns == TIME_NEVER
+                         ? (double)NAN
+                         : monotime_seconds(rec->arrival_ns - first_send_ns);
     row->queue_s = record_queue_s(rec);
     row->ttft_s = record_ttft_s(rec);
     row->tpot_s = record_tpot_s(rec);

@@ -191,6 +191,8 @@ static void test_failures(void **state)
     send(r, 40, 3, EVENT_CANCEL, 0, 0);
     /* Request 4 never arrived: an interrupted run. */
     assert_int_equal(recorder_pending(r), 1);
+    assert_int_equal(recorder_record(r, 4)->arrival_ns, TIME_NEVER);
+    assert_true(isnan(record_queue_s(recorder_record(r, 4))));
     struct run_summary s = summarise(r);
     assert_int_equal(s.total_requests, 5);
     assert_int_equal(s.successful_requests, 1);
