@@ -314,13 +314,28 @@ static enum status read_norm(const struct keys *k, struct model_config *c)
                       &c->norm_eps);
 }
 
-static enum status refuse_experts(const struct keys *k)
+/* Keys by which llama.cpp computes something that we do not. */
+static enum status refuse_variants(const struct keys *k)
 {
+    static const char *const names[] = {
+        "attention.sliding_window", "attention.scale",         "attention.temperature_scale",
+        "attn_logit_softcapping",   "final_logit_softcapping", "logit_scale",
+        "embedding_scale",          "residual_scale",
+    };
     uint32_t experts = 0;
     enum status s = read_u32(k, "expert_count", false, &experts);
     if (s == STATUS_OK && experts > 0) {
         return error_set(k->err, STATUS_UNSUPPORTED, -1,
                          "%s: a mixture of %u experts is not supported", gguf_path(k->g), experts);
+    }
+    for (size_t i = 0; s == STATUS_OK && i < sizeof names / sizeof names[0]; i++) {
+        char key[96];
+        double value;
+        full_name(k, names[i], key);
+        if (gguf_get_f64(k->g, key, &value, NULL) != STATUS_NOT_FOUND) {
+            return error_set(k->err, STATUS_UNSUPPORTED, -1, "%s: key '%s' is not supported",
+                             gguf_path(k->g), key);
+        }
     }
     return s;
 }
@@ -335,7 +350,7 @@ enum status config_from_gguf(const struct gguf *g, struct model_config *out, str
     struct keys k = {.g = g, .arch = arch->gguf_name, .err = err};
     struct model_config c;
     config_defaults(arch, &c);
-    s = refuse_experts(&k);
+    s = refuse_variants(&k);
     s = s == STATUS_OK ? read_sizes(&k, &c) : s;
     s = s == STATUS_OK ? read_vocab(&k, &c) : s;
     s = s == STATUS_OK ? read_special_ids(&k, &c) : s;

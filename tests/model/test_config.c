@@ -264,6 +264,41 @@ static void test_depth(void **state)
     }
 }
 
+/* Sizes of the text and numbers of its values, at the limit and beyond. */
+static void test_size(void **state)
+{
+    (void)state;
+    char folder[256];
+    make_folder(folder);
+    size_t limit = (size_t)16 << 20;
+    char *text = malloc(limit + 1);
+    memset(text, ' ', limit + 1);
+    memcpy(text, llama, strlen(llama));
+    static struct model_config c;
+    struct error err = ERROR_INIT;
+    for (size_t extra = 0; extra < 2; extra++) {
+        write_file(folder, "config.json", text, limit + extra);
+        assert_int_equal(config_open(folder, &c, &err), extra == 0 ? STATUS_OK : STATUS_BAD_DATA);
+    }
+    assert_non_null(strstr(err.message, "more than the limit"));
+    /* The base has one brace and 9 commas; one more comma and one bracket begin the list. */
+    for (size_t extra = 0; extra < 2; extra++) {
+        size_t commas = 1000000 - 12 + extra;
+        size_t n = strlen(llama) - 1;
+        n += (size_t)snprintf(text + n, 32, ",\"x\":[0");
+        for (size_t i = 0; i < commas; i++) {
+            memcpy(text + n, ",0", 2);
+            n += 2;
+        }
+        memcpy(text + n, "]}", 2);
+        enum status s = config_from_json(text, n + 2, "t", &c, &err);
+        assert_int_equal(s, extra == 0 ? STATUS_OK : STATUS_BAD_MODEL);
+    }
+    assert_non_null(strstr(err.message, "too large; the limit is 1000000"));
+    free(text);
+    remove_tree(folder);
+}
+
 static void test_truncation(void **state)
 {
     (void)state;
@@ -500,6 +535,10 @@ static void test_gguf(void **state)
         {{.extra_u32 = "llama.rope.dimension_count", .extra = 4}, STATUS_UNSUPPORTED, "4 of 8"},
         {{.extra_u32 = "llama.expert_count", .extra = 8}, STATUS_UNSUPPORTED, "8 experts"},
         {{.extra_u32 = "llama.expert_count", .extra = 0}, STATUS_OK, NULL},
+        {{.extra_u32 = "llama.attention.sliding_window", .extra = 64},
+         STATUS_UNSUPPORTED,
+         "'llama.attention.sliding_window' is not supported"},
+        {{.extra_u32 = "llama.logit_scale", .extra = 1}, STATUS_UNSUPPORTED, "logit_scale"},
         {{.extra_u32 = "llama.vocab_size", .extra = 97}, STATUS_OK, NULL},
         /* PR 14145: ids beyond the table's rows */
         {{.extra_u32 = "llama.vocab_size", .extra = 98}, STATUS_BAD_MODEL, "vocabulary of 98"},
@@ -674,19 +713,13 @@ static void test_refused_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_gpt2),
-        cmocka_unit_test(test_gpt_neo),
-        cmocka_unit_test(test_llama),
-        cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_builtin),
-        cmocka_unit_test(test_gguf),
-        cmocka_unit_test(test_gguf_rope_tensor),
-        cmocka_unit_test(test_open),
-        cmocka_unit_test(test_refused_allocations),
+        cmocka_unit_test(test_keys),        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_depth),       cmocka_unit_test(test_size),
+        cmocka_unit_test(test_truncation),  cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_gpt_neo),     cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_generations), cmocka_unit_test(test_builtin),
+        cmocka_unit_test(test_gguf),        cmocka_unit_test(test_gguf_rope_tensor),
+        cmocka_unit_test(test_open),        cmocka_unit_test(test_refused_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 #include "model/model_builders.h"
 #include "model/weights.h"
 
@@ -526,6 +527,33 @@ static void test_shards(void **state)
     remove_tree(outside);
 }
 
+/* 513 names: refused before any of them is opened; 512: the first is looked for. */
+static void test_shard_limit(void **state)
+{
+    (void)state;
+    char folder[256];
+    make_folder(folder);
+    for (int n = 512; n <= 513; n++) {
+        struct bytes b = {0};
+        bytes_put(&b, "{\"weight_map\":{", 15);
+        for (int i = 0; i < n; i++) {
+            char entry[64];
+            int len = snprintf(entry, sizeof entry, "%s\"t%d\":\"s%d.safetensors\"",
+                               i > 0 ? "," : "", i, i);
+            bytes_put(&b, entry, (size_t)len);
+        }
+        bytes_put(&b, "}}", 2);
+        write_file(folder, "model.safetensors.index.json", b.data, b.len);
+        bytes_free(&b);
+        struct weights *w = NULL;
+        struct error err = ERROR_INIT;
+        enum status s = open_model(folder, llama.config, &w, &err);
+        assert_int_equal(s, n == 512 ? STATUS_NOT_FOUND : STATUS_BAD_MODEL);
+        assert_true(n == 512 || strstr(err.message, "more than 512 shards") != NULL);
+    }
+    remove_tree(folder);
+}
+
 /* The layout of the Hugging Face cache: snapshots/<commit>/file -> ../../blobs/<hash>. */
 static void test_cache_links(void **state)
 {
@@ -755,6 +783,55 @@ static void test_shrinking_file(void **state)
     remove_tree(folder);
 }
 
+/* A damaged header: refused, or every weight can be read; never a crash or a read outside. */
+static void test_damage(void **state)
+{
+    (void)state;
+    char folder[256];
+    make_folder(folder);
+    char path[512];
+    int opened = 0;
+    for (int kind = 0; kind < 2; kind++) {
+        if (kind == 0) {
+            write_model(folder, "model.safetensors", &llama, 0, 12, "F16", false);
+            snprintf(path, sizeof path, "%s/model.safetensors", folder);
+        } else {
+            unlink(path);
+            write_gguf(folder, &llama, 0);
+            snprintf(path, sizeof path, "%s/m.gguf", folder);
+        }
+        struct rng r = rng_stream(3, (uint64_t)kind);
+        int fd = open(path, O_RDWR);
+        assert_true(fd >= 0);
+        for (int i = 0; i < 3000; i++) {
+            off_t at = (off_t)rng_below(&r, 1000);
+            uint8_t old;
+            uint8_t new = (uint8_t)rng_next(&r);
+            assert_true(pread(fd, &old, 1, at) == 1 && pwrite(fd, &new, 1, at) == 1);
+            struct weights *w = NULL;
+            struct error err = ERROR_INIT;
+            if (open_model(folder, llama.config, &w, &err) == STATUS_OK) {
+                static float out[24 * 24];
+                opened++;
+                for (uint32_t role = 0; role < ROLE_COUNT; role++) {
+                    struct weight_info info;
+                    if (weights_find(w, (enum weight_role)role, 0, false, &info)) {
+                        assert_int_equal(weights_read_rows(w, (enum weight_role)role, 0, false, 0,
+                                                           info.rows, out, &err),
+                                         STATUS_OK);
+                    }
+                }
+                weights_close(w);
+            }
+            assert_true(pwrite(fd, &old, 1, at) == 1);
+        }
+        close(fd);
+    }
+    assert_true(opened > 0 && opened < 3000);
+    print_message("6000 damages, %d opened\n", opened);
+    remove_tree(folder);
+}
+
 static void test_refused_allocations(void **state)
 {
     (void)state;
@@ -921,10 +998,12 @@ int main(void)
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_ignored),
         cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_shard_limit),
         cmocka_unit_test(test_cache_links),
         cmocka_unit_test(test_gguf),
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_shrinking_file),
+        cmocka_unit_test(test_damage),
         cmocka_unit_test(test_refused_allocations),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_smollm2),
