@@ -74,7 +74,7 @@ static uint32_t tile_count(uint32_t max_len)
 static uint64_t scratch_floats(const struct model_config *c, uint32_t max_len)
 {
     uint64_t group = c->n_heads / c->n_kv_heads;
-    return padded(group * ((uint64_t)max_len + 2 * TENSOR_KV_TILE));
+    return padded(group * ((uint64_t)max_len + (uint64_t)2 * TENSOR_KV_TILE));
 }
 
 /* ---------------------------------------------------------------- creation */

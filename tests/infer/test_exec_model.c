@@ -28,10 +28,12 @@ static void watch(void)
 }
 
 #ifdef SANITIZED
-/* The sanitizer's allocator interface; gcc ships no header for it. */
+/* The sanitizer's allocator interface; gcc ships no header for it.
+ * NOLINTBEGIN(bugprone-reserved-identifier) - the names are the sanitizer's */
 int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *, size_t),
                                               void (*on_free)(const volatile void *));
 size_t __sanitizer_get_current_allocated_bytes(void);
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 static void on_malloc(const volatile void *p, size_t bytes)
 {
@@ -55,11 +57,13 @@ static void watch_install(void)
     assert_true(__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) > 0);
 }
 #else
-/* glibc's own entry points: the program's malloc is replaced by a counting one. */
+/* glibc's own entry points: the program's malloc is replaced by a counting one.
+ * NOLINTBEGIN(bugprone-reserved-identifier) - the names are glibc's */
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t bytes);
 void *__libc_memalign(size_t align, size_t bytes);
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 void *malloc(size_t bytes)
 {
@@ -197,7 +201,7 @@ static void test_draw_by_key_and_position(void **state)
         }
         for (uint32_t p = s->request.prompt_tokens; p < s->known; p++, drawn++) {
             assert_int_equal(s->tokens[p],
-                             sampler_pick(s->logits + (p - 1) * d.n_vocab, d.n_vocab,
+                             sampler_pick(s->logits + (size_t)(p - 1) * d.n_vocab, d.n_vocab,
                                           &s->request.sampling, s->request.sample_key, p, scratch));
         }
     }
@@ -299,7 +303,7 @@ static void test_many_items(void **state)
                                        .prompt = tokens[i],
                                        .prompt_tokens = 1 + i % 2,
                                        .max_new_tokens = 5,
-                                       .sample_key = i * 77,
+                                       .sample_key = 1000 - i,
                                        .sampling = {.temperature = 1.0f, .top_p = 1.0f}};
         items[i] = (struct exec_item){.seq = {.request = &requests[i],
                                               .tokens = tokens[i],

@@ -10,7 +10,9 @@
 
 #include "infer_test.h"
 
-#define TOLERANCE 1e-4
+#define TOLERANCE  1e-4
+#define MAX_PROMPT 128
+#define MAX_VOCAB  256
 
 static json_t *load_json(const char *folder, const char *name)
 {
@@ -43,15 +45,15 @@ static double row_error(const float *got, const float *want, uint32_t n)
 static double check_prompt(struct exec_model *m, const json_t *prompt, const float *want,
                            uint32_t n_vocab, const char *what)
 {
-    int32_t ids[128];
+    static float got[MAX_PROMPT * MAX_VOCAB];
+    int32_t ids[MAX_PROMPT];
     struct error err = ERROR_INIT;
     uint32_t n = (uint32_t)json_array_size(prompt);
-    assert_in_range(n, 1, 128);
+    assert_in_range(n, 1, MAX_PROMPT);
+    assert_in_range(n_vocab, 1, MAX_VOCAB);
     for (uint32_t i = 0; i < n; i++) {
         ids[i] = (int32_t)json_integer_value(json_array_get(prompt, i));
     }
-    float *got = calloc((size_t)n * n_vocab, sizeof *got);
-    assert_non_null(got);
     must(exec_model_logits(m, ids, n, got, &err), &err);
     double worst = 0.0;
     for (uint32_t p = 0; p < n; p++) {
@@ -61,7 +63,6 @@ static double check_prompt(struct exec_model *m, const json_t *prompt, const flo
         }
         worst = fmax(worst, e);
     }
-    free(got);
     return worst;
 }
 

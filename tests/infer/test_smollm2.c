@@ -240,7 +240,7 @@ static void test_real_model(void **state)
     const struct tensor_ops *isas[MAX_ISAS];
     uint32_t n_isas = tensor_available(isas, MAX_ISAS);
     (void)state;
-    bool full = getenv("LLMSCHED_TEST_FULL") != NULL;
+    bool full = getenv("LLMSCHED_TEST_FULL") != NULL && TEST_PROMPTS == MAX_PROMPTS;
     for (uint32_t k = 0; k < (full ? n_isas : 1); k++) {
         struct exec_model *m = open_model(isas[k]);
         check_logits(m);
