@@ -21,6 +21,7 @@ struct piece_maker {
     struct tok_scratch scratch;
     struct strbuf text[2];
     int now;
+    size_t total; /* bytes of all pieces so far */
     struct error *err;
 };
 
@@ -116,12 +117,13 @@ static enum status make_piece(struct piece_maker *m, const char *text, size_t le
                               struct tok_piece *out)
 {
     bool is_byte = false;
+    tok_scratch_limit(&m->scratch, len);
     strbuf_clear(&m->text[m->now]);
     strbuf_append(&m->text[m->now], text, len);
     for (uint32_t i = 0; i < m->t->n_decodes && !is_byte; i++) {
         enum status st = run_decode(m, &m->t->decodes[i], first, &is_byte);
         if (st == STATUS_OK) {
-            st = tok_check_text(&m->text[m->now], m->err);
+            st = tok_check_text(&m->scratch, &m->text[m->now], m->err);
         }
         if (st != STATUS_OK) {
             return st;
@@ -130,6 +132,11 @@ static enum status make_piece(struct piece_maker *m, const char *text, size_t le
     const struct strbuf *done = &m->text[m->now];
     if (done->failed) {
         return tok_no_memory(m->err);
+    }
+    m->total += done->len;
+    if (m->total > TOK_MAX_PIECES_BYTES) {
+        return error_set(m->err, STATUS_BAD_MODEL, -1,
+                         "the decoded tokens together exceed %zu bytes", TOK_MAX_PIECES_BYTES);
     }
     /* Most pieces of plain text equal their token: share it. */
     bool same = done->len == len && memcmp(strbuf_text(done), text, len) == 0;

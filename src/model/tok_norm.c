@@ -278,7 +278,7 @@ enum status tok_normalize(const struct tokenizer *t, struct tok_scratch *s, cons
         strbuf_clear(to);
         enum status st = apply(&t->norms[i], s, now.text, now.len, to, err);
         if (st == STATUS_OK) {
-            st = tok_check_text(to, err);
+            st = tok_check_text(s, to, err);
         }
         if (st != STATUS_OK) {
             return st;

@@ -133,8 +133,9 @@ struct stage {
 };
 
 /* Rewrites every piece of `from` into `text`, ranges into `spans`: a space or a mark in front. */
-static enum status rewrite(const struct tok_pretok *step, const struct stage *from, bool first,
-                           struct strbuf *text, struct tok_spans *spans, struct error *err)
+static enum status rewrite(const struct tok_pretok *step, const struct tok_scratch *s,
+                           const struct stage *from, bool first, struct strbuf *text,
+                           struct tok_spans *spans, struct error *err)
 {
     for (size_t i = 0; i < from->spans->n; i++) {
         const char *piece = from->text + from->spans->items[i].start;
@@ -148,7 +149,7 @@ static enum status rewrite(const struct tok_pretok *step, const struct stage *fr
             }
             strbuf_append(text, piece, len);
         }
-        enum status st = tok_check_text(text, err);
+        enum status st = tok_check_text(s, text, err);
         if (st != STATUS_OK) {
             return st;
         }
@@ -174,14 +175,14 @@ static enum status split_all(const struct tok_pretok *step, struct tok_scratch *
 }
 
 /* Every piece in the byte-level alphabet. */
-static enum status to_byte_chars(const struct stage *from, struct strbuf *text,
-                                 struct tok_spans *spans, struct error *err)
+static enum status to_byte_chars(const struct tok_scratch *s, const struct stage *from,
+                                 struct strbuf *text, struct tok_spans *spans, struct error *err)
 {
     for (size_t i = 0; i < from->spans->n; i++) {
         size_t start = text->len;
         tok_append_byte_chars(text, from->text + from->spans->items[i].start,
                               from->spans->items[i].len);
-        enum status st = tok_check_text(text, err);
+        enum status st = tok_check_text(s, text, err);
         if (st != STATUS_OK) {
             return st;
         }
@@ -222,7 +223,7 @@ static enum status run_step(const struct tok_pretok *step, struct turn *t, bool 
     if (rewrites) {
         struct strbuf *text = next_text(t);
         struct tok_spans *spans = next_spans(t);
-        st = rewrite(step, &t->now, first, text, spans, err);
+        st = rewrite(step, t->s, &t->now, first, text, spans, err);
         t->now = (struct stage){strbuf_text(text), spans};
     }
     if (st == STATUS_OK && (step->kind == TOK_PRETOK_SPLIT || step->split)) {
@@ -233,7 +234,7 @@ static enum status run_step(const struct tok_pretok *step, struct turn *t, bool 
     if (st == STATUS_OK && step->kind == TOK_PRETOK_BYTE_LEVEL) {
         struct strbuf *text = next_text(t);
         struct tok_spans *spans = next_spans(t);
-        st = to_byte_chars(&t->now, text, spans, err);
+        st = to_byte_chars(t->s, &t->now, text, spans, err);
         t->now = (struct stage){strbuf_text(text), spans};
     }
     return st;

@@ -455,14 +455,14 @@ enum status tok_regex_replace(const struct tok_regex *r, struct tok_scratch *s, 
             strbuf_append(out, text + done, start - done);
             strbuf_append(out, content, content_len);
             done = end;
-            st = tok_check_text(out, err);
+            st = tok_check_text(s, out, err);
         }
         if (st != STATUS_OK) {
             return st;
         }
         if (!found) {
             strbuf_append(out, text + done, len - done);
-            return tok_check_text(out, err);
+            return tok_check_text(s, out, err);
         }
     }
 }

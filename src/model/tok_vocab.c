@@ -381,6 +381,7 @@ static enum status normalize_patterns(struct tokenizer *t, struct error *err)
         if (!a->normalized || t->n_norms == 0) {
             continue;
         }
+        tok_scratch_limit(&scratch, a->len);
         st = tok_normalize(t, &scratch, a->text, a->len, &out, err);
         if (st == STATUS_OK && out.len > TOK_MAX_ADDED_BYTES) {
             st = error_set(err, STATUS_BAD_MODEL, -1,

@@ -48,15 +48,22 @@ enum status tok_spans_push(struct tok_spans *s, size_t start, size_t len)
     return STATUS_OK;
 }
 
-enum status tok_check_text(const struct strbuf *b, struct error *err)
+void tok_scratch_limit(struct tok_scratch *s, size_t len)
+{
+    size_t grown =
+        len > TOK_MAX_TEXT_BYTES / TOK_MAX_GROWTH ? TOK_MAX_TEXT_BYTES : len * TOK_MAX_GROWTH;
+    s->text_limit = grown < TOK_GROWTH_FLOOR ? TOK_GROWTH_FLOOR : grown;
+}
+
+enum status tok_check_text(const struct tok_scratch *s, const struct strbuf *b, struct error *err)
 {
     if (b->failed) {
         return tok_no_memory(err);
     }
-    if (b->len > TOK_MAX_TEXT_BYTES) {
+    if (b->len > s->text_limit) {
         return error_set(err, STATUS_BAD_DATA, -1,
-                         "the text grows beyond %zu bytes in the tokenizer; split it",
-                         TOK_MAX_TEXT_BYTES);
+                         "the tokenizer's rewriting makes the text longer than %zu bytes",
+                         s->text_limit);
     }
     return STATUS_OK;
 }
@@ -312,9 +319,10 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
         return error_set(err, STATUS_BAD_DATA, -1, "a text of %zu bytes is too long (at most %zu)",
                          len, TOK_MAX_TEXT_BYTES);
     }
+    tok_scratch_limit(&e.scratch, len);
     if (!utf8_is_valid(text, len)) {
         repair(text, len, &repaired);
-        st = tok_check_text(&repaired, err);
+        st = tok_check_text(&e.scratch, &repaired, err);
         text = strbuf_text(&repaired);
         len = repaired.len;
     }

@@ -41,6 +41,12 @@
 #define TOK_MAX_NESTING       16u                 /* Sequence inside Sequence; bounds recursion */
 #define TOK_MAX_PATTERN_BYTES ((size_t)16 << 10)  /* one regex; PCRE2's own limit is higher */
 #define TOK_MAX_AFFIX_IDS     64u                 /* ids a post-processor puts on one side */
+/* Rewriting may make a text longer by this factor (byte alphabet 2, NFKC 11, a prefix per gap a
+ * little): without it a few Replace steps in a hostile file would double a text until memory ends.
+ */
+#define TOK_MAX_GROWTH       64u
+#define TOK_GROWTH_FLOOR     ((size_t)64 << 10)  /* short texts may grow to this anyway */
+#define TOK_MAX_PIECES_BYTES ((size_t)256 << 20) /* decoded texts of all ids together */
 #define TOK_MAX_TEXT_BYTES                                                                         \
     ((size_t)1 << 30) /* text, and each rewriting of it: symbols are                               \
                          counted in 31 bits */
@@ -240,7 +246,8 @@ struct tok_candidate {
 
 /* The state of one encode call: its stages never allocate twice for the same purpose. */
 struct tok_scratch {
-    void *match_data; /* pcre2; made at the first regex */
+    size_t text_limit; /* bytes of any rewriting of the text */
+    void *match_data;  /* pcre2; made at the first regex */
     void *match_context;
     void *jit_stack;
     struct strbuf normal[2]; /* normalising: from one to the other */
@@ -259,8 +266,11 @@ void tok_scratch_deinit(struct tok_scratch *s);
 /* Grows *items to hold n elements; what it held stays. */
 enum status tok_grow(void **items, size_t *capacity, size_t n, size_t size) MUST_USE;
 enum status tok_no_memory(struct error *err);
-/* NO_MEMORY or BAD_DATA (too long) when b is not fit for use. */
-enum status tok_check_text(const struct strbuf *b, struct error *err) MUST_USE;
+/* Sets how long the rewritings of a text of len bytes may become. */
+void tok_scratch_limit(struct tok_scratch *s, size_t len);
+/* NO_MEMORY, or BAD_DATA (longer than the limit), when b is not fit for use. */
+enum status tok_check_text(const struct tok_scratch *s, const struct strbuf *b,
+                           struct error *err) MUST_USE;
 
 /* --- tok_vocab.c ------------------------------------------------------------------------- */
 

@@ -253,6 +253,30 @@ static void test_match_limit(void **state)
     tokenizer_close(t);
 }
 
+/* Replace steps that double the text: stopped by its growth, not by the end of memory. */
+static void test_growth_limit(void **state)
+{
+    (void)state;
+    struct strbuf json = {0};
+    struct error err;
+    struct tokenizer *t;
+    struct token_ids ids = {0};
+    strbuf_puts(&json, "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < 60; i++) {
+        strbuf_puts(&json, i == 0 ? "" : ",");
+        strbuf_puts(&json, "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":"
+                           "\"aa\"}");
+    }
+    strbuf_puts(&json, "]}," MODEL(VOCAB, MERGES, "") "}");
+    assert_int_equal(load(json.data, json.len, 0, &t, &err), STATUS_OK);
+    assert_int_equal(tokenizer_encode(t, "a", 1, true, &ids, &err), STATUS_BAD_DATA);
+    assert_non_null(strstr(err.message, "longer than 65536"));
+    assert_int_equal(tokenizer_encode(t, "b", 1, true, &ids, &err), STATUS_OK);
+    token_ids_deinit(&ids);
+    tokenizer_close(t);
+    strbuf_deinit(&json);
+}
+
 /* --- limits ----------------------------------------------------------------------------------- */
 
 static void test_vocabulary_against_embedding(void **state)
@@ -583,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_regexes),
         cmocka_unit_test(test_match_limit),
+        cmocka_unit_test(test_growth_limit),
         cmocka_unit_test(test_vocabulary_against_embedding),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_truncated_anywhere),
