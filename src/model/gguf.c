@@ -7,8 +7,6 @@
  * that ggml-org/llama.cpp (ggml/src/gguf.cpp) arrived at, each after a bug; the bug stands beside
  * the check.
  */
-#include "model/gguf.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +16,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "base/mem.h"
-#include "model/names.h"
+#include "model/gguf_int.h"
 
 /* Limits, far above any real file; each bounds what a hostile one can make us do. */
 #define MAX_HEADER_BYTES  ((uint64_t)1 << 30) /* memory; the largest real headers are ~20 MB */
@@ -62,48 +59,6 @@ const struct ggml_type *ggml_type_of(uint32_t id)
     }
     return NULL;
 }
-
-/* Bytes of a scalar key type; 0 for STRING and ARRAY. */
-static const uint8_t scalar_bytes[] = {
-    [GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2,  [GGUF_I16] = 2,    [GGUF_U32] = 4,
-    [GGUF_I32] = 4, [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_STRING] = 0, [GGUF_ARRAY] = 0,
-    [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8,
-};
-#define TYPE_COUNT (sizeof scalar_bytes)
-
-static const char *const type_names[] = {
-    [GGUF_U8] = "u8",   [GGUF_I8] = "i8",   [GGUF_U16] = "u16",       [GGUF_I16] = "i16",
-    [GGUF_U32] = "u32", [GGUF_I32] = "i32", [GGUF_F32] = "f32",       [GGUF_BOOL] = "bool",
-    [GGUF_U64] = "u64", [GGUF_I64] = "i64", [GGUF_STRING] = "string", [GGUF_ARRAY] = "array",
-    [GGUF_F64] = "f64",
-};
-
-struct value {
-    enum gguf_type type;
-    enum gguf_type element; /* of an ARRAY */
-    uint64_t count;         /* of an ARRAY */
-    uint8_t scalar[8];      /* little-endian, as in the file */
-    struct gguf_string string;
-    const void *data; /* of an ARRAY: bytes, or struct gguf_string[] */
-};
-
-struct key {
-    const char *name;
-    struct value value;
-};
-
-struct gguf {
-    struct arena arena; /* all of the below, but path */
-    char *path;
-    uint64_t file_bytes;
-    uint32_t version;
-    struct key *keys;
-    uint64_t n_keys;
-    struct name_entry *key_names; /* sorted */
-    struct gguf_tensor *tensors;
-    uint64_t n_tensors;
-    struct name_entry *tensor_names; /* sorted */
-};
 
 /* Bytes of the file from memory (data != NULL) or by pread through a buffer. */
 struct reader {
@@ -250,7 +205,7 @@ static enum status check_bools(const struct reader *r, const uint8_t *bytes, uin
     return STATUS_OK;
 }
 
-static enum status take_strings(struct reader *r, struct arena *a, struct value *v)
+static enum status take_strings(struct reader *r, struct arena *a, struct gguf_value *v)
 {
     struct gguf_string *strings = arena_alloc(a, (size_t)v->count, sizeof *strings);
     if (strings == NULL) {
@@ -268,7 +223,7 @@ static enum status take_strings(struct reader *r, struct arena *a, struct value 
 
 /* A count is compared with what remains before anything is allocated or looped over
  * (CVE-2024-21825; a 43-byte file with count 2^63 hung a reader). */
-static enum status take_array(struct reader *r, struct arena *a, struct value *v)
+static enum status take_array(struct reader *r, struct arena *a, struct gguf_value *v)
 {
     uint64_t at = r->pos;
     uint32_t element = 0;
@@ -279,7 +234,7 @@ static enum status take_array(struct reader *r, struct arena *a, struct value *v
     if (s != STATUS_OK) {
         return s;
     }
-    if (element >= TYPE_COUNT) {
+    if (element >= GGUF_TYPE_COUNT) {
         return bad(r, at, "unknown element type %u of an array", element);
     }
     if (element == GGUF_ARRAY) {
@@ -287,7 +242,7 @@ static enum status take_array(struct reader *r, struct arena *a, struct value *v
     }
     v->element = (enum gguf_type)element;
     /* The shortest string is its 8-byte length. */
-    uint64_t size = element == GGUF_STRING ? 8 : scalar_bytes[element];
+    uint64_t size = element == GGUF_STRING ? 8 : gguf_scalar_bytes[element];
     if (v->count > MAX_ARRAY_COUNT || v->count > remaining(r) / size) {
         return bad(r, at, "an array of %llu elements; the limit is %llu and %llu bytes remain",
                    (unsigned long long)v->count, (unsigned long long)MAX_ARRAY_COUNT,
@@ -313,7 +268,7 @@ static enum status take_array(struct reader *r, struct arena *a, struct value *v
     return s;
 }
 
-static enum status take_key(struct reader *r, struct arena *a, struct key *k)
+static enum status take_key(struct reader *r, struct arena *a, struct gguf_key *k)
 {
     uint64_t at = r->pos;
     struct gguf_string name = {.text = "", .len = 0};
@@ -331,7 +286,7 @@ static enum status take_key(struct reader *r, struct arena *a, struct key *k)
     if (s != STATUS_OK) {
         return s;
     }
-    if (type >= TYPE_COUNT) {
+    if (type >= GGUF_TYPE_COUNT) {
         return bad(r, type_at, "key '%.80s' has the unknown type %u", k->name, type);
     }
     k->value.type = (enum gguf_type)type;
@@ -342,7 +297,7 @@ static enum status take_key(struct reader *r, struct arena *a, struct key *k)
         s = take_array(r, a, &k->value);
     } else {
         uint64_t value_at = r->pos;
-        s = take(r, k->value.scalar, scalar_bytes[type], "a value");
+        s = take(r, k->value.scalar, gguf_scalar_bytes[type], "a value");
         if (s == STATUS_OK && type == GGUF_BOOL) {
             s = check_bools(r, k->value.scalar, 1, value_at);
         }
@@ -434,9 +389,9 @@ static enum status alignment_of(const struct reader *r, const struct gguf *g, ui
     if (e == NULL) {
         return STATUS_OK;
     }
-    const struct value *v = &g->keys[e->value].value;
+    const struct gguf_value *v = &g->keys[e->value].value;
     if (v->type != GGUF_U32) {
-        return bad(r, r->pos, "key '%s' is a %s, not a u32", name, type_names[v->type]);
+        return bad(r, r->pos, "key '%s' is a %s, not a u32", name, gguf_type_names[v->type]);
     }
     uint32_t a;
     memcpy(&a, v->scalar, sizeof a);
@@ -681,154 +636,4 @@ const char *gguf_key_at(const struct gguf *g, uint64_t i)
 {
     assert(i < g->n_keys);
     return g->keys[i].name;
-}
-
-/* ---- values ---- */
-
-static enum status find_key(const struct gguf *g, const char *key, const struct value **out,
-                            struct error *err)
-{
-    const struct name_entry *e = names_find(g->key_names, (size_t)g->n_keys, key, strlen(key));
-    if (e == NULL) {
-        return error_set(err, STATUS_NOT_FOUND, -1, "%s: key '%s' is missing", g->path, key);
-    }
-    *out = &g->keys[e->value].value;
-    return STATUS_OK;
-}
-
-static enum status wrong_type(const struct gguf *g, const char *key, const struct value *v,
-                              const char *want, struct error *err)
-{
-    bool array = v->type == GGUF_ARRAY;
-    return error_set(err, STATUS_BAD_MODEL, -1, "%s: key '%s' is %s %s, not %s", g->path, key,
-                     array ? "an array of" : "a", type_names[array ? v->element : v->type], want);
-}
-
-static int64_t signed_scalar(const struct value *v)
-{
-    int8_t i8;
-    int16_t i16;
-    int32_t i32;
-    int64_t i64;
-    switch (v->type) {
-    case GGUF_I8:
-        memcpy(&i8, v->scalar, sizeof i8);
-        return i8;
-    case GGUF_I16:
-        memcpy(&i16, v->scalar, sizeof i16);
-        return i16;
-    case GGUF_I32:
-        memcpy(&i32, v->scalar, sizeof i32);
-        return i32;
-    default:
-        memcpy(&i64, v->scalar, sizeof i64);
-        return i64;
-    }
-}
-
-enum status gguf_get_u64(const struct gguf *g, const char *key, uint64_t *out, struct error *err)
-{
-    const struct value *v = NULL;
-    enum status s = find_key(g, key, &v, err);
-    if (s != STATUS_OK) {
-        return s;
-    }
-    uint64_t u = 0;
-    switch (v->type) {
-    case GGUF_U8:
-    case GGUF_U16:
-    case GGUF_U32:
-    case GGUF_U64:
-        memcpy(&u, v->scalar, scalar_bytes[v->type]);
-        break;
-    case GGUF_I8:
-    case GGUF_I16:
-    case GGUF_I32:
-    case GGUF_I64:
-        if (signed_scalar(v) < 0) {
-            return error_set(err, STATUS_BAD_MODEL, -1, "%s: key '%s' is negative", g->path, key);
-        }
-        u = (uint64_t)signed_scalar(v);
-        break;
-    default:
-        return wrong_type(g, key, v, "an integer", err);
-    }
-    *out = u;
-    return STATUS_OK;
-}
-
-enum status gguf_get_f64(const struct gguf *g, const char *key, double *out, struct error *err)
-{
-    const struct value *v = NULL;
-    enum status s = find_key(g, key, &v, err);
-    if (s != STATUS_OK) {
-        return s;
-    }
-    if (v->type == GGUF_F32) {
-        float f;
-        memcpy(&f, v->scalar, sizeof f);
-        *out = (double)f;
-    } else if (v->type == GGUF_F64) {
-        memcpy(out, v->scalar, sizeof *out);
-    } else {
-        return wrong_type(g, key, v, "a float", err);
-    }
-    return STATUS_OK;
-}
-
-enum status gguf_get_bool(const struct gguf *g, const char *key, bool *out, struct error *err)
-{
-    const struct value *v = NULL;
-    enum status s = find_key(g, key, &v, err);
-    if (s == STATUS_OK && v->type != GGUF_BOOL) {
-        return wrong_type(g, key, v, "a bool", err);
-    }
-    if (s == STATUS_OK) {
-        *out = v->scalar[0] == 1;
-    }
-    return s;
-}
-
-enum status gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out,
-                            struct error *err)
-{
-    const struct value *v = NULL;
-    enum status s = find_key(g, key, &v, err);
-    if (s == STATUS_OK && v->type != GGUF_STRING) {
-        return wrong_type(g, key, v, "a string", err);
-    }
-    if (s == STATUS_OK) {
-        *out = v->string;
-    }
-    return s;
-}
-
-enum status gguf_get_array(const struct gguf *g, const char *key, enum gguf_type element,
-                           const void **data, uint64_t *count, struct error *err)
-{
-    const struct value *v = NULL;
-    enum status s = find_key(g, key, &v, err);
-    if (s != STATUS_OK) {
-        return s;
-    }
-    /* The element type must be the one the caller reads: u8 read as i32 is a heap over-read. */
-    if (v->type != GGUF_ARRAY || v->element != element) {
-        char want[32];
-        snprintf(want, sizeof want, "an array of %s", type_names[element]);
-        return wrong_type(g, key, v, want, err);
-    }
-    *data = v->data;
-    *count = v->count;
-    return STATUS_OK;
-}
-
-enum status gguf_get_strings(const struct gguf *g, const char *key, const struct gguf_string **out,
-                             uint64_t *count, struct error *err)
-{
-    const void *data = NULL;
-    enum status s = gguf_get_array(g, key, GGUF_STRING, &data, count, err);
-    if (s == STATUS_OK) {
-        *out = *count == 0 ? NULL : data;
-    }
-    return s;
 }

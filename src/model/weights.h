@@ -45,8 +45,8 @@ struct weight_info {
  * read from the same place. */
 enum status weights_open(const char *path, const struct model_config *config, struct weights **out,
                          struct error *err) MUST_USE;
-/* Normal(0, std 0.02 as the families initialise; norms 1, biases 0), a pure function of seed, role,
- * layer and element. */
+/* Near-normal with mean 0 and deviation 0.02, as the families initialise; norms 1, biases 0. A pure
+ * function of seed, role, layer and element, so rows may be read in any order. */
 enum status weights_random(const struct model_config *config, uint64_t seed, struct weights **out,
                            struct error *err) MUST_USE;
 void weights_close(struct weights *w);
@@ -57,7 +57,8 @@ bool weights_find(const struct weights *w, enum weight_role role, uint32_t layer
                   struct weight_info *info);
 
 /* Rows [row, row + n) as f32, columns contiguous: out[n * columns]. RoPE rows come in the
- * "rotate half" order of Transformers whatever the file has. Biases: rows = 1.
+ * "rotate half" order of Transformers whatever the file has. Biases: rows = 1. Rows of a Conv1D
+ * file (gpt2 safetensors) are columns there: ask for 256 or more at a time.
  * Errors: IO, BAD_DATA (the file became shorter), NO_MEMORY. */
 enum status weights_read_rows(const struct weights *w, enum weight_role role, uint32_t layer,
                               bool bias, uint64_t row, uint64_t n, float *out,
