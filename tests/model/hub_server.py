@@ -1,41 +1,45 @@
-""
-    "A small model hub on the loopback, with faults on demand, for test_hub_pull.py.
+"""A small model hub on the loopback, with faults on demand, for test_hub_pull.py.
 
-    It speaks what huggingface_hub uses : /
-                                          api / models / ID / revision / REV,
-    / api / models / ID / tree / REV(paged), HEAD and GET of / ID / resolve / COMMIT / FILE,
-    and a storage under / storage /
-        HASH on another host name.Every request is recorded with its headers
-            .""
-             "
-        import hashlib import http.server import json import threading import time import urllib
-            .parse
+It speaks what huggingface_hub uses: /api/models/ID/revision/REV, /api/models/ID/tree/REV (paged),
+HEAD and GET of /ID/resolve/COMMIT/FILE, and a storage under /storage/HASH on another host name.
+Every request is recorded with its headers.
+"""
+import hashlib
+import http.server
+import json
+import threading
+import time
+import urllib.parse
 
-        COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-                 def sha256(data)
-    : return hashlib.sha256(data)
-          .hexdigest()
 
-              def git_id(data)
-    : return hashlib.sha1(b "blob %d\0" % len(data) + data)
-          .hexdigest()
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
-              class Request : def __init__(self, method, path, headers)
-    : self.method,
-        self.path, self.headers = method, path,
-        dict(headers) self.host = headers.get("Host", "") self.authorization =
-            headers.get("Authorization") self.range = headers.get("Range") self.if_range =
-                headers.get("If-Range")
 
-                    class Hub(http.server.ThreadingHTTPServer)
-    : daemon_threads = True request_queue_size = 64
+def git_id(data):
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
-                                                 def __init__(self)
-    : super().__init__(("127.0.0.1", 0), Handler) self.port =
-                    self.server_address[1] self.storage_host =
-                        f "localhost:{self.port}" self.files =
-{}       # name -> bytes, of every repository
+
+class Request:
+    def __init__(self, method, path, headers):
+        self.method, self.path, self.headers = method, path, dict(headers)
+        self.host = headers.get("Host", "")
+        self.authorization = headers.get("Authorization")
+        self.range = headers.get("Range")
+        self.if_range = headers.get("If-Range")
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.port = self.server_address[1]
+        self.storage_host = f"localhost:{self.port}"
+        self.files = {}       # name -> bytes, of every repository
         self.linked = set()   # names kept in the storage (LFS)
         self.requests = []
         self.lock = threading.Lock()
@@ -163,7 +167,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.answer(200, headers, data)
 
-#-- - faults -- -
+
+# --- faults ---
 
 def status(code, headers=None):
     def action(handler, request):
@@ -179,11 +184,8 @@ def cut_after(n):
         data = next(d for d in server.files.values() if sha256(d) in request.path)
         etag = f'"s-{sha256(data)[:8]}{server.etag_suffix}"'
         start = 0
-        code, headers = 200,
-{
-    "ETag" : etag
-}
-if request.range and request.if_range in (None, etag):
+        code, headers = 200, {"ETag": etag}
+        if request.range and request.if_range in (None, etag):
             start = int(request.range.removeprefix("bytes=").rstrip("-"))
             code, headers["Content-Range"] = 206, f"bytes {start}-{len(data) - 1}/{len(data)}"
         handler.begin(code, headers, len(data) - start)

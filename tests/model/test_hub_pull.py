@@ -50,10 +50,7 @@ class PullTest(unittest.TestCase):
         keep.update(HF_ENDPOINT=self.hub.endpoint, HF_HUB_CACHE=str(self.cache), HF_TOKEN=TOKEN,
                     PULL_RETRY_MS="1", no_proxy="*")
         keep.update(more)
-        return
-{
-k: v for k, v in keep.items() if v is not None
-}
+        return {k: v for k, v in keep.items() if v is not None}
 
     def start(self, *args, **env):
         return subprocess.Popen([DRIVER, *(args or (ID,))], env=self.env(**env), text=True,
@@ -84,7 +81,7 @@ k: v for k, v in keep.items() if v is not None
         kept = os.listdir(blobs) if blobs.exists() else []
         self.assertNotIn(sha256(WEIGHTS), kept)
 
-#-- - the good path -- -
+    # --- the good path ---
 
     def test_pull(self):
         path = self.pull(0)
@@ -103,8 +100,7 @@ k: v for k, v in keep.items() if v is not None
         self.hub.requests.clear()
         self.pull(0)
         self.assertEqual(self.paths(part="/resolve/"), [])
-        self.assertEqual({
-p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
+        self.assertEqual({p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
 
     def test_a_missing_file_is_fetched_again_alone(self):
         self.pull(0)
@@ -153,7 +149,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
         self.assertIn("pickle", err)
         self.assertFalse(self.cache.exists())
 
-#-- - the token -- -
+    # --- the token ---
 
     def test_token_stays_with_the_endpoint(self):
         self.pull(0)
@@ -193,7 +189,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
             self.assertNotIn(TOKEN, err)
         self.assertEqual(self.hub.requests, [])
 
-#-- - a network that fails -- -
+    # --- a network that fails ---
 
     def test_resumes_after_cuts(self):
         self.hub.fault("GET", "/storage/", hub_server.cut_after(100_000), times=6)
@@ -282,7 +278,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
         self.hub.fault("GET", "/revision/", hub_server.status(418))
         self.assertIn("418", self.pull(4))
 
-#-- - bytes that are not what they should be -- -
+    # --- bytes that are not what they should be ---
 
     def test_wrong_checksum(self):
         bad = bytes([WEIGHTS[0] ^ 1]) + WEIGHTS[1:]
@@ -333,8 +329,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
         for tree in ({}, [1], [{}], [good, good], [{**good, "size": -1}], [{**good, "size": 1.5}],
                      [{**good, "size": "1"}], [{**good, "lfs": {"oid": "1" * 40}}],
                      [{**good, "size": 2**62}], [{**good, "oid": "../x"}], [{**good, "path": 7}],
-                     [{
-    **good, "path" : f "{i}.json"} for i in range(5000)]):
+                     [{**good, "path": f"{i}.json"} for i in range(5000)]):
             action = hub_server.send_instead(hub_server.json.dumps(tree).encode())
             self.hub.fault("GET", "/tree/", action)
             self.assertIn("BAD_DATA", self.pull(3), tree)
@@ -368,7 +363,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
         self.assertIn(str(2**45), err)
         self.assertEqual(self.paths(part="/resolve/"), [])
 
-#-- - interruption -- -
+    # --- interruption ---
 
     def interrupt(self, number):
         reached = threading.Event()
@@ -438,7 +433,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
         self.assert_whole()
         self.assertEqual(len(self.paths("GET", "/storage/")), 2, "the cut one and its continuation")
 
-#-- - without a network, without memory, wrong usage -- -
+    # --- without a network, without memory, wrong usage ---
 
     def test_offline(self):
         err = self.pull(3, HF_HUB_OFFLINE="1")
@@ -467,7 +462,7 @@ p: p.lstat().st_mtime_ns for p in self.cache.rglob("*")}, before)
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
             process = self.start(PULL_FAIL_AT=str(n))
             _, err = process.communicate(timeout=60)
-# 0 : it could do without, as with a validator that was not stored
+            # 0: it could do without, as with a validator that was not stored
             self.assertIn(process.returncode, (0, 1), f"allocation {n}: {err}")
             refused += process.returncode
         print(f"allocation sweep: {refused} of {total} ended in an orderly error", file=sys.stderr)
