@@ -93,8 +93,8 @@ static uint32_t cores_by_quota(void)
         unsigned long long quota;
         unsigned long long period;
         (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group + 3);
-        if (read_line(path, line, sizeof line) &&
-            sscanf(line, "%llu %llu", &quota, &period) == 2 && period > 0) {
+        if (read_line(path, line, sizeof line) && sscanf(line, "%llu %llu", &quota, &period) == 2 &&
+            period > 0) {
             uint32_t whole = quota / period < 1 ? 1 : (uint32_t)(quota / period);
             cores = cores == 0 || whole < cores ? whole : cores;
         }

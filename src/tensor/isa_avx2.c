@@ -91,15 +91,15 @@ static inline vec vec_round(vec a)
 
 static inline vec vec_if_positive(vec x, vec then, vec otherwise)
 {
-    return _mm256_blendv_ps(otherwise, then,
-                            _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+    return _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
 }
 
 static inline vec vec_keep(vec v, vec other, uint32_t from, uint32_t to)
 {
     __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)from), lane);
-    __m256i inside = _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)to), lane));
+    __m256i inside =
+        _mm256_andnot_si256(below, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)to), lane));
     return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(inside));
 }
 
@@ -116,7 +116,7 @@ static inline vec vec_scale2(vec a, vec n)
 }
 
 #define TILE_ROWS 6
-#define TILE_K 256
+#define TILE_K    320
 
 #include "tensor/simd_ops_int.h"
 

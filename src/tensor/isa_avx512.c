@@ -104,7 +104,7 @@ static inline vec vec_scale2(vec a, vec n)
 }
 
 #define TILE_ROWS 12
-#define TILE_K 256
+#define TILE_K    256
 
 #include "tensor/simd_ops_int.h"
 

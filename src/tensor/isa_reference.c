@@ -2,8 +2,8 @@
  * isa_reference.c - every operation as plainly as it can be written, for any CPU.
  *
  * Not fast, and not bit-equal to the vector kernels: it is what they are tested against, and what
- * runs where they cannot. It has its own fixed order of operations (sums run upwards from the bias),
- * so it is batch-invariant too.
+ * runs where they cannot. It has its own fixed order of operations (sums run upwards from the
+ * bias), so it is batch-invariant too.
  */
 #include <math.h>
 
@@ -147,8 +147,7 @@ static void attend_head(float *out, const float *q, uint32_t head_size, float sc
         out[d] = 0.0f;
     }
     for (uint32_t i = first; i <= last; i++) {
-        const float *value =
-            v_tiles[i / TENSOR_KV_TILE] + (size_t)(i % TENSOR_KV_TILE) * head_size;
+        const float *value = v_tiles[i / TENSOR_KV_TILE] + (size_t)(i % TENSOR_KV_TILE) * head_size;
         for (size_t d = 0; d < head_size; d++) {
             out[d] += p[i - first] * value[d];
         }

@@ -1,8 +1,8 @@
 /*
  * packed.c - weight matrices in panels, and the product that splits them over the pool.
  *
- * A panel is `panel` outputs wide and n_in deep, so a kernel reads it front to back once. Lanes past
- * n_out are zeros: kernels compute and drop them.
+ * A panel is `panel` outputs wide and n_in deep, so a kernel reads it front to back once. Lanes
+ * past n_out are zeros: kernels compute and drop them.
  */
 #include <assert.h>
 
@@ -24,8 +24,7 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
     if (dtype != TENSOR_F32) {
         return error_set(err, STATUS_UNSUPPORTED, -1, "weights are kept in f32 only");
     }
-    struct packed_matrix made = {
-        .dtype = dtype, .n_out = n_out, .n_in = n_in, .panel = ops->panel};
+    struct packed_matrix made = {.dtype = dtype, .n_out = n_out, .n_in = n_in, .panel = ops->panel};
     uint64_t padded = (uint64_t)packed_panels(&made) * made.panel;
     uint64_t bytes;
     if (__builtin_mul_overflow(padded * n_in, (uint64_t)sizeof(float), &bytes) ||
@@ -133,9 +132,15 @@ void tensor_matmul(const struct tensor_ops *ops, struct pool *pool, float *y, si
         return;
     }
     assert(w->panel == ops->panel && ldx >= w->n_in && ldy >= w->n_out);
-    struct matmul_job job = {.ops = ops, .y = y, .ldy = ldy, .x = x, .ldx = ldx, .n_rows = n_rows,
+    struct matmul_job job = {.ops = ops,
+                             .y = y,
+                             .ldy = ldy,
+                             .x = x,
+                             .ldx = ldx,
+                             .n_rows = n_rows,
                              .n_blocks = (n_rows - 1) / MATMUL_ROW_BLOCK + 1,
-                             .n_panels = packed_panels(w), .w = w};
+                             .n_panels = packed_panels(w),
+                             .w = w};
     uint64_t items = (uint64_t)job.n_blocks * job.n_panels;
     uint64_t item_work = (uint64_t)(n_rows / job.n_blocks) * w->n_in * w->panel;
     uint64_t grain = (MATMUL_MIN_PART + item_work - 1) / item_work;

@@ -19,7 +19,7 @@
 #include "base/mem.h"
 #include "base/monotime.h"
 
-#define SPIN_NS 40000
+#define SPIN_NS              40000
 #define SPINS_PER_CLOCK_READ 16
 
 struct worker {
@@ -80,8 +80,8 @@ static bool spin_until(_Atomic uint32_t *value, uint32_t target, bool equal)
 }
 
 /* The sleeper announces itself before it looks at `generation` for the last time, and the poster
- * raises `generation` before it looks for sleepers (both in the single order of seq_cst): one of the
- * two sees the other. */
+ * raises `generation` before it looks for sleepers (both in the single order of seq_cst): one of
+ * the two sees the other. */
 static void wait_for_job(struct pool *p, uint32_t seen)
 {
     if (spin_until(&p->generation, seen, false)) {

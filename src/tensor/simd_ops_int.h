@@ -1,18 +1,20 @@
 /*
- * simd_ops_int.h - all vector kernels, written once; included by each isa_<name>.c after it has said
- * what a vector is.
+ * simd_ops_int.h - all vector kernels, written once; included by each isa_<name>.c after it has
+ * said what a vector is.
  *
  * The including file defines VEC_LANES, the type `vec`, the tile constants TILE_ROWS (rows of the
  * matrix kernel: TILE_ROWS * TILE_VECS accumulators must fit the registers) and TILE_K (inputs per
- * block: a panel's block stays in the L1 cache), and
- *   vec_load vec_store vec_set1 vec_add vec_sub vec_mul vec_div vec_fma(a, b, c) = a b + c  vec_abs
- *   vec_load_n vec_store_n   the first n lanes, 1 <= n <= VEC_LANES; lanes not loaded are 0, and the
- *                            memory behind them is not touched
- *   vec_max vec_min          give the second operand when either is NaN
- *   vec_round                to nearest, ties to even
- *   vec_if_positive(x, a, b) x > 0 ? a : b
- *   vec_keep(v, w, from, to) v in lanes from <= i < to, else w
- *   vec_scale2(a, n)         a 2^n, n whole, |n| <= 252, rounded once
+ * block at most: a panel's block stays in the L1 cache), and
+ *
+ *   vec_load vec_store vec_set1 vec_add vec_sub vec_mul vec_div vec_abs
+ *   vec_fma(a, b, c)          a b + c, rounded once
+ *   vec_load_n vec_store_n    the first n lanes, 1 <= n <= VEC_LANES; lanes not loaded are 0,
+ *                             and the memory behind them is not touched
+ *   vec_max vec_min           give the second operand when either is NaN
+ *   vec_round                 to nearest, ties to even
+ *   vec_if_positive(x, a, b)  x > 0 ? a : b
+ *   vec_keep(v, w, from, to)  v in lanes from <= i < to, else w
+ *   vec_scale2(a, n)          a 2^n, n whole, |n| <= 252, rounded once
  *
  * Order of operations (tensor.h promises that it depends on sizes only):
  *   matrix product  acc = bias (or 0), then acc = fma(x[k], w[k], acc) for k = 0, 1, ... K-1: one
@@ -62,7 +64,7 @@ static float lane_max(vec v)
 /* ---- matrix product ---- */
 
 #define TILE_VECS 2 /* vectors per panel */
-#define PANEL (TILE_VECS * VEC_LANES)
+#define PANEL     (TILE_VECS * VEC_LANES)
 /* Panels that one row takes side by side: enough sums in flight to hide the latency of an FMA. */
 #define ROW1_PANELS 4
 #define ROW2_PANELS 2
@@ -200,10 +202,10 @@ static uint32_t few_rows(const struct tile *t, uint32_t n_rows, uint32_t panels)
 }
 
 /*
- * Row tiles of nearly equal height, so that none is too low to keep the multipliers busy. All of them
- * pass over one block of weights while it lies in L1. Only the first would wait for memory, and
- * memory would idle during the others: so each of them asks for its share of the next block, which
- * follows this one in memory.
+ * Row tiles of nearly equal height, so that none is too low to keep the multipliers busy, and
+ * blocks of K of nearly equal depth. All tiles pass over one block of weights while it lies in L1.
+ * Only the first would wait for memory, and memory would idle during the others: so each of them
+ * asks for its share of the next block, which follows this one in memory.
  */
 static void many_rows(const struct tile *whole, uint32_t n_rows, uint32_t K)
 {
@@ -211,8 +213,10 @@ static void many_rows(const struct tile *whole, uint32_t n_rows, uint32_t K)
     uint32_t n_tiles = (n_rows - 1) / TILE_ROWS + 1;
     uint32_t step_lines = FETCH_STEP * PANEL * sizeof(float) / CACHE_LINE;
     t.fetch_lines = (step_lines + n_tiles - 1) / n_tiles;
-    for (uint32_t k = 0; k < K; k += TILE_K) {
-        t.n_k = K - k < TILE_K ? K - k : TILE_K;
+    uint32_t n_blocks = (K - 1) / TILE_K + 1;
+    uint32_t block_k = (K - 1) / n_blocks + 1;
+    for (uint32_t k = 0; k < K; k += block_k) {
+        t.n_k = K - k < block_k ? K - k : block_k;
         t.starts = k == 0;
         t.w = whole->w + (size_t)k * PANEL;
         t.fetch = (uintptr_t)(t.w + (size_t)t.n_k * PANEL);
@@ -333,8 +337,8 @@ static ALWAYS_INLINE vec vec_gelu_tanh(vec x)
 
 /*
  * x Phi(x). With a = |x| and t = 1 / (1 + 0.3 a): Phi(-a) = e^(-a^2 / 2) t p(t), the form of
- * Abramowitz and Stegun 7.1.26 with an own minimax polynomial of degree 7 (relative error 1.9e-7 for
- * a <= 15; beyond, the exponential is 0).
+ * Abramowitz and Stegun 7.1.26 with an own minimax polynomial of degree 7 (relative error 1.9e-7
+ * for a <= 15; beyond, the exponential is 0).
  */
 static ALWAYS_INLINE vec vec_gelu_erf(vec x)
 {
@@ -386,7 +390,8 @@ static void relu(float *x, uint32_t n)
 /* ---- norms ---- */
 
 /* sum of f(x[i], c), where f of a padded lane counts as 0. */
-static ALWAYS_INLINE float row_sum(const float *x, uint32_t n, float c, vec (*f)(vec acc, vec x, vec c))
+static ALWAYS_INLINE float row_sum(const float *x, uint32_t n, float c,
+                                   vec (*f)(vec acc, vec x, vec c))
 {
     vec cs = vec_set1(c);
     vec zero = vec_set1(0.0f);
@@ -523,19 +528,28 @@ static ALWAYS_INLINE void score_tiles(const struct attention *a, uint32_t b, con
 {
     const uint32_t vecs = tiles * KEY_VECS;
     vec acc[16];
+    const float *q[HEAD_BLOCK];
+    const float *keys[8];
     UNROLL
     for (uint32_t i = 0; i < heads * vecs; i++) {
         acc[i] = vec_set1(0.0f);
     }
-    for (size_t d = 0; d < a->head_size; d++) {
+    UNROLL
+    for (uint32_t h = 0; h < heads; h++) {
+        q[h] = a->q + h * (size_t)a->head_size;
+    }
+    UNROLL
+    for (uint32_t i = 0; i < tiles; i++) {
+        keys[i] = a->k_tiles[b + i];
+    }
+    const size_t D = a->head_size;
+    for (size_t d = 0; d < D; d++) {
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
-            vec key = vec_load(a->k_tiles[b + v / KEY_VECS] + d * TENSOR_KV_TILE +
-                               v % KEY_VECS * VEC_LANES);
+            vec key = vec_load(keys[v / KEY_VECS] + d * TENSOR_KV_TILE + v % KEY_VECS * VEC_LANES);
             UNROLL
             for (uint32_t h = 0; h < heads; h++) {
-                vec q = vec_set1(a->q[h * a->head_size + d]);
-                acc[h * vecs + v] = vec_fma(q, key, acc[h * vecs + v]);
+                acc[h * vecs + v] = vec_fma(vec_set1(q[h][d]), key, acc[h * vecs + v]);
             }
         }
     }
@@ -556,7 +570,7 @@ static ALWAYS_INLINE void score_tiles(const struct attention *a, uint32_t b, con
     }
 }
 
-/* As many tiles at once as give about eight sums in flight. */
+/* As many tiles at once as put up to eight sums in flight; twelve spill registers with AVX2. */
 static ALWAYS_INLINE void score_heads(const struct attention *a, const uint32_t heads)
 {
     const uint32_t step = 8 / (heads * KEY_VECS) > 0 ? 8 / (heads * KEY_VECS) : 1;
@@ -621,8 +635,8 @@ static ALWAYS_INLINE void mix_values(const struct attention *a, size_t d, const 
             const float *value = a->v_tiles[b] + j * a->head_size + d;
             UNROLL
             for (uint32_t v = 0; v < vecs; v++) {
-                vec x = lanes == VEC_LANES ? vec_load(value + v * VEC_LANES)
-                                           : vec_load_n(value, lanes);
+                vec x =
+                    lanes == VEC_LANES ? vec_load(value + v * VEC_LANES) : vec_load_n(value, lanes);
                 UNROLL
                 for (uint32_t h = 0; h < heads; h++) {
                     acc[h * vecs + v] = vec_fma(vec_set1(p[h * a->row + j]), x, acc[h * vecs + v]);
@@ -653,11 +667,16 @@ static ALWAYS_INLINE void attend_heads(const struct attention *a, const uint32_t
     for (uint32_t h = 0; h < heads; h++) {
         sums[h] = softmax_row(a->p + h * a->row, a->row);
     }
-    const uint32_t vecs = heads == 1 ? 8 : heads <= 3 ? 4 : 2;
+    /* Widths that put about eight sums in flight and still fit the registers. */
+    const uint32_t wide = heads == 1 ? 8 : 0;
+    const uint32_t middle = heads <= 3 || VEC_LANES == 16 ? 4 : 2;
     size_t d = 0;
     size_t D = a->head_size;
-    for (; d + vecs * VEC_LANES <= D; d += vecs * VEC_LANES) {
-        mix_values(a, d, heads, vecs, VEC_LANES, sums);
+    for (; wide > 0 && d + wide * VEC_LANES <= D; d += wide * VEC_LANES) {
+        mix_values(a, d, heads, wide, VEC_LANES, sums);
+    }
+    for (; d + middle * VEC_LANES <= D; d += middle * VEC_LANES) {
+        mix_values(a, d, heads, middle, VEC_LANES, sums);
     }
     for (; d + VEC_LANES <= D; d += VEC_LANES) {
         mix_values(a, d, heads, 1, VEC_LANES, sums);
@@ -666,6 +685,18 @@ static ALWAYS_INLINE void attend_heads(const struct attention *a, const uint32_t
         mix_values(a, d, heads, 1, (uint32_t)(D - d), sums);
     }
 }
+
+/* Not inlined into one function: its registers would run out. */
+#define ATTEND_HEADS(heads)                                                                        \
+    static __attribute__((noinline)) void attend_##heads(const struct attention *a)                \
+    {                                                                                              \
+        attend_heads(a, heads);                                                                    \
+    }
+
+ATTEND_HEADS(1)
+ATTEND_HEADS(2)
+ATTEND_HEADS(3)
+ATTEND_HEADS(4)
 
 static void attend(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
                    const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
@@ -683,22 +714,11 @@ static void attend(float *out, const float *q, uint32_t group, uint32_t head_siz
         .last = last,
         .scale = scale,
     };
+    static void (*const by_heads[HEAD_BLOCK])(const struct attention *) = {attend_1, attend_2,
+                                                                           attend_3, attend_4};
     while (group > 0) {
         uint32_t heads = group < HEAD_BLOCK ? group : HEAD_BLOCK;
-        switch (heads) {
-        case 1:
-            attend_heads(&a, 1);
-            break;
-        case 2:
-            attend_heads(&a, 2);
-            break;
-        case 3:
-            attend_heads(&a, 3);
-            break;
-        default:
-            attend_heads(&a, HEAD_BLOCK);
-            break;
-        }
+        by_heads[heads - 1](&a);
         a.out += (size_t)heads * head_size;
         a.q += (size_t)heads * head_size;
         group -= heads;

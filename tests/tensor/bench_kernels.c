@@ -1,16 +1,21 @@
 /*
- * bench_kernels.c - speed of the kernels, beside the limits of this machine measured in the same run.
+ * bench_kernels.c - speed of the kernels, beside the limits of this machine measured in the same
+ * run.
  *
  *   bench_kernels [isa ...]      (default: all this machine has; LLMSCHED_BENCH_THREADS: threads)
  *
- * Matrix products: one pass over all weights of SmolLM2-135M's shape (random values), in the order of
+ * Matrix products: passes over all weights of SmolLM2-135M's shape (random values), in the order of
  * the model, so that weights come from where they would come from; each product's best of several
  * passes. Peak: FMA on registers by all threads; read: a sum over 512 MiB by all threads.
+ *
+ * With one thread all times are CPU times, so that other load on the machine takes the core away
+ * without spoiling the figures (it still shares caches and memory). With more they are wall times.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "base/monotime.h"
@@ -23,20 +28,18 @@
 
 #define MAX_ISAS 8
 #define MAX_ROWS 512
-#define LAYERS 30
-#define PASSES 7
+#define LAYERS   30
+#define PASSES   15
 
 static const struct shape {
     const char *name;
     uint32_t n_out, n_in, per_layer;
 } shapes[] = {
-    {"q, o     576 x  576", 576, 576, 2},
-    {"k, v     192 x  576", 192, 576, 2},
-    {"gate,up 1536 x  576", 1536, 576, 2},
-    {"down     576 x 1536", 576, 1536, 1},
+    {"q, o     576 x  576", 576, 576, 2},   {"k, v     192 x  576", 192, 576, 2},
+    {"gate,up 1536 x  576", 1536, 576, 2},  {"down     576 x 1536", 576, 1536, 1},
     {"head   49152 x  576", 49152, 576, 0}, /* once */
 };
-#define N_SHAPES (sizeof shapes / sizeof shapes[0])
+#define N_SHAPES     (sizeof shapes / sizeof shapes[0])
 #define MAX_MATRICES (LAYERS * 7 + 1)
 
 static const uint32_t row_counts[] = {1, 2, 4, 8, 16, 32, 64, 512};
@@ -46,6 +49,20 @@ static void fail(const char *what)
 {
     fprintf(stderr, "bench_kernels: %s\n", what);
     exit(1);
+}
+
+static bool one_thread;
+
+static uint64_t bench_now_ns(void)
+{
+    if (!one_thread) {
+        return monotime_now_ns();
+    }
+    struct timespec t;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) != 0) {
+        fail("no CPU clock");
+    }
+    return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 /* ---- limits ---- */
@@ -140,16 +157,18 @@ static double measure_peak(struct pool *pool, const char *isa)
     job = (struct limit_job){.isa = isa, .rounds = 400000};
     double best = (double)NAN;
     for (int i = 0; i < 50 && fma_round_flop(isa) > 0; i++) {
-        uint64_t begin = monotime_now_ns();
+        uint64_t begin = bench_now_ns();
         pool_run(pool, pool_threads(pool), 1, fma_part, &job);
-        double ns = (double)(monotime_now_ns() - begin);
+        double ns = (double)(bench_now_ns() - begin);
         double rate = fma_round_flop(isa) * (double)job.rounds * pool_threads(pool) / ns;
         best = fmax(best, rate);
     }
     return best;
 }
 
-#define READ_CHUNK 8192 /* uint64_t */
+#define READ_CHUNK    8192 /* uint64_t */
+#define SEGMENTS      64
+#define SEGMENT_BYTES ((size_t)8 << 20)
 
 static void read_part(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
 {
@@ -166,23 +185,31 @@ static void read_part(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
     job->sink[thread] = sum[0];
 }
 
+/* GB/s of all threads: a table far larger than a core's caches, segment by segment, best of each.
+ */
 static double measure_read(struct pool *pool)
 {
     static struct limit_job job;
-    size_t bytes = (size_t)512 << 20;
-    uint64_t *data = mem_alloc_table(bytes);
+    uint64_t *data = mem_alloc_table(SEGMENTS * SEGMENT_BYTES);
     if (data == NULL) {
         fail("no memory");
     }
-    job = (struct limit_job){.data = data};
-    double best = 0;
-    for (int i = 0; i < PASSES; i++) {
-        uint64_t begin = monotime_now_ns();
-        pool_run(pool, (uint32_t)(bytes / 8 / READ_CHUNK), 1, read_part, &job);
-        best = fmax(best, (double)bytes / (double)(monotime_now_ns() - begin));
+    double best[SEGMENTS];
+    for (int pass = 0; pass < PASSES; pass++) {
+        for (size_t s = 0; s < SEGMENTS; s++) {
+            job = (struct limit_job){.data = data + s * (SEGMENT_BYTES / sizeof *data)};
+            uint64_t begin = bench_now_ns();
+            pool_run(pool, SEGMENT_BYTES / sizeof *data / READ_CHUNK, 1, read_part, &job);
+            double took = (double)(bench_now_ns() - begin);
+            best[s] = pass == 0 ? took : fmin(best[s], took);
+        }
     }
     mem_free(data);
-    return best;
+    double ns = 0;
+    for (size_t s = 0; s < SEGMENTS; s++) {
+        ns += best[s];
+    }
+    return (double)(SEGMENTS * SEGMENT_BYTES) / ns;
 }
 
 /* ---- matrix products ---- */
@@ -238,18 +265,19 @@ static void model_deinit(struct model *m)
     mem_free(m->y);
 }
 
-/* ns per shape, and in all (last element): each product's best of PASSES, summed, so that other load
- * on the machine distorts little. */
+/* ns per shape, and in all (last element): each product's best of PASSES, summed, so that other
+ * load on the machine distorts little. */
 static void time_rows(const struct model *m, const struct tensor_ops *ops, struct pool *pool,
                       uint32_t rows, double ns[N_SHAPES + 1])
 {
     static double best[MAX_MATRICES];
-    for (int pass = 0; pass < PASSES; pass++) {
+    int passes = rows > 64 ? PASSES / 4 : PASSES;
+    for (int pass = 0; pass < passes; pass++) {
         for (uint32_t i = 0; i < m->n; i++) {
             const struct packed_matrix *w = &m->matrices[i];
-            uint64_t begin = monotime_now_ns();
+            uint64_t begin = bench_now_ns();
             tensor_matmul(ops, pool, m->y, w->n_out, m->x, w->n_in, rows, w);
-            double took = (double)(monotime_now_ns() - begin);
+            double took = (double)(bench_now_ns() - begin);
             best[i] = pass == 0 ? took : fmin(best[i], took);
         }
     }
@@ -302,6 +330,7 @@ int main(int argc, char **argv)
 {
     const char *threads = getenv("LLMSCHED_BENCH_THREADS");
     uint32_t n_threads = threads != NULL ? (uint32_t)atoi(threads) : pool_default_threads();
+    one_thread = n_threads == 1;
     struct pool *pool = NULL;
     struct error err = ERROR_INIT;
     if (pool_create(n_threads, &pool, &err) != STATUS_OK) {

@@ -1,4 +1,5 @@
-/* tensor_test.h - what the programs of tests/tensor share: buffers that end at a guard page, values. */
+/* tensor_test.h - what the programs of tests/tensor share: buffers that end at a guard page,
+ * values. */
 #ifndef TENSOR_TEST_H
 #define TENSOR_TEST_H
 
@@ -57,6 +58,6 @@ static inline struct guarded guarded_normal(size_t n, double scale, uint64_t see
 }
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define F32_UNIT 0x1p-24
+#define F32_UNIT     0x1p-24
 
 #endif

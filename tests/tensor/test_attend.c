@@ -1,6 +1,6 @@
 /*
- * test_attend.c - attention of one query row over tiles of keys and values, on every instruction set
- * here: against double precision, with any rubbish in the slots that are not attended, a whole
+ * test_attend.c - attention of one query row over tiles of keys and values, on every instruction
+ * set here: against double precision, with any rubbish in the slots that are not attended, a whole
  * group of heads against each head alone, and with all memory ending at guard pages.
  */
 #include <setjmp.h>
@@ -14,9 +14,9 @@
 #include "tensor/tensor.h"
 #include "tensor/tensor_test.h"
 
-#define MAX_ISAS 8
+#define MAX_ISAS  8
 #define MAX_TILES 40
-#define TILE TENSOR_KV_TILE
+#define TILE      TENSOR_KV_TILE
 
 static const struct tensor_ops *isas[MAX_ISAS];
 static uint32_t n_isas;
@@ -118,8 +118,8 @@ static void check_head(const struct kv_case *c, const struct tensor_ops *ops, ui
         double got = (double)c->out.at[h * c->D + d];
         if (!(fabs(got - want) <= relative * absolute)) {
             fail_msg("%s group=%u D=%u %u..%u head %u [%zu]: %.9g, want %.9g, off by %.3g > %.3g",
-                     ops->isa, c->group, c->D, c->first, c->last, h, d, got, want,
-                     fabs(got - want), relative * absolute);
+                     ops->isa, c->group, c->D, c->first, c->last, h, d, got, want, fabs(got - want),
+                     relative * absolute);
         }
     }
 }
@@ -178,12 +178,13 @@ static void attention_matches_double_precision(void **state)
     (void)state;
     static const uint32_t sizes[] = {1, 3, 7, 8, 15, 16, 17, 33, 64, 65, 80, 128, 136};
     static const uint32_t groups[] = {1, 2, 3, 4, 5, 8, 11};
-    static const uint32_t ranges[][2] = {{0, 0},   {0, 14},  {0, 15},   {0, 16},   {0, 47},
-                                         {5, 5},   {5, 37},  {15, 16},  {16, 16},  {31, 64},
+    static const uint32_t ranges[][2] = {{0, 0},   {0, 14},   {0, 15},    {0, 16},   {0, 47},
+                                         {5, 5},   {5, 37},   {15, 16},   {16, 16},  {31, 64},
                                          {0, 127}, {17, 250}, {240, 255}, {37, 511}, {513, 600}};
     for (size_t s = 0; s < COUNT(sizes); s++) {
         /* Every head size with two kinds of group, the usual one with all. */
-        for (size_t g = sizes[s] == 64 ? 0 : s % 4; g < COUNT(groups); g += sizes[s] == 64 ? 1 : 4) {
+        for (size_t g = sizes[s] == 64 ? 0 : s % 4; g < COUNT(groups);
+             g += sizes[s] == 64 ? 1 : 4) {
             for (size_t r = 0; r < COUNT(ranges); r++) {
                 check_case(groups[g], sizes[s], ranges[r][0], ranges[r][1]);
             }

@@ -2,8 +2,8 @@
  * test_kernels.c - matrix product, packing and choice of kernels, on every instruction set here.
  *
  * Values against double precision (error <= K 2^-24 sum |x w|), and the promise of tensor.h bit for
- * bit: rows alone or together, any range of panels, any number of threads. Inputs and outputs end at
- * a guard page. The other operations: test_row_ops.c, test_attend.c.
+ * bit: rows alone or together, any range of panels, any number of threads. Inputs and outputs end
+ * at a guard page. The other operations: test_row_ops.c, test_attend.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -115,7 +115,7 @@ static void products_match_double_precision(void **state)
         exact_begin(&e, 33, 130, ins[k]);
         for (size_t t = 0; t < COUNT(rows); t++) {
             /* Long sums: every number of rows with two widths; short ones: with all widths. */
-            for (size_t n = ins[k] > 100 ? t % 5 : 0; n < COUNT(outs); n += ins[k] > 100 ? 5 : 1) {
+            for (size_t n = ins[k] > 100 ? t % 5 : 0; n<COUNT(outs); n += ins[k]> 100 ? 5 : 1) {
                 for (uint32_t i = 0; i < n_isas; i++) {
                     check_product(&e, isas[i], rows[t], outs[n], (t + n + k) % 2 == 0);
                 }
@@ -308,16 +308,14 @@ static void packing_errors(void **state)
     (void)state;
     struct packed_matrix m = {.n_out = 7};
     struct error err = ERROR_INIT;
-    assert_int_equal(
-        packed_begin(&m, isas[0], TENSOR_F32, UINT32_MAX, UINT32_MAX, false, &err),
-        STATUS_NO_MEMORY);
+    assert_int_equal(packed_begin(&m, isas[0], TENSOR_F32, UINT32_MAX, UINT32_MAX, false, &err),
+                     STATUS_NO_MEMORY);
     assert_non_null(strstr(err.message, "4294967295"));
     assert_int_equal(packed_begin(&m, isas[0], (enum tensor_dtype)99, 8, 8, false, &err),
                      STATUS_UNSUPPORTED);
     for (uint64_t n = 1; n <= 2; n++) {
         mem_fail_at(n, false);
-        assert_int_equal(packed_begin(&m, isas[0], TENSOR_F32, 8, 8, true, &err),
-                         STATUS_NO_MEMORY);
+        assert_int_equal(packed_begin(&m, isas[0], TENSOR_F32, 8, 8, true, &err), STATUS_NO_MEMORY);
     }
     mem_fail_at(0, false);
     assert_int_equal(m.n_out, 7); /* untouched */

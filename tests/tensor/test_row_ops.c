@@ -21,13 +21,13 @@ static uint32_t n_isas;
 static const uint32_t lengths[] = {1,  2,  3,  7,   8,   15,  16,  17,  31,   33,
                                    63, 64, 65, 127, 129, 575, 576, 577, 1025, 4099};
 
-static void check_near(const char *isa, const char *op, uint32_t n, size_t i, float got, double want,
-                       double tol)
+static void check_near(const char *isa, const char *op, uint32_t n, size_t i, float got,
+                       double want, double tol)
 {
     double diff = fabs((double)got - want);
     if (!(diff <= tol)) {
-        fail_msg("%s %s n=%u [%zu]: %.9g, want %.9g, off by %.3g > %.3g", isa, op, n, i, (double)got,
-                 want, diff, tol);
+        fail_msg("%s %s n=%u [%zu]: %.9g, want %.9g, off by %.3g > %.3g", isa, op, n, i,
+                 (double)got, want, diff, tol);
     }
 }
 
@@ -61,7 +61,8 @@ static void norms_match_double_precision(void **state)
         memcpy(moved.at + 1, x.at, n * sizeof(float));
         for (uint32_t a = 0; a < n_isas; a++) {
             const struct tensor_ops *ops = isas[a];
-            /* Sums of n terms; the relative error of a variance is at most twice that of its terms. */
+            /* Sums of n terms; the relative error of a variance is at most twice that of its terms.
+             */
             double relative = (n + 16) * F32_UNIT;
             ops->rms_norm(y.at, x.at, w.at, n, eps);
             for (uint32_t i = 0; i < n; i++) {
@@ -114,7 +115,8 @@ static double exact_relu(double x)
     return x < 0.0 ? 0.0 : x;
 }
 
-/* Allowed: relative * |exact| + absolute. The plain tanh loses the left tail, hence its own bound. */
+/* Allowed: relative * |exact| + absolute. The plain tanh loses the left tail, hence its own bound.
+ */
 static const struct activation {
     const char *name;
     size_t offset;
@@ -163,8 +165,8 @@ static void activations_match_double_precision(void **state)
                     check_near(isas[a]->isa, act->name, N, i, y.at[i], want,
                                act->relative * fabs(want) + act->absolute);
                     worst = fmax(worst, diff);
-                    worst_relative = fmax(worst_relative,
-                                          fabs(want) > 1e-30 ? diff / fabs(want) : 0.0);
+                    worst_relative =
+                        fmax(worst_relative, fabs(want) > 1e-30 ? diff / fabs(want) : 0.0);
                 }
             }
             printf("%-9s %-9s largest error %.2g, relative %.2g (%.1f ulp)\n", isas[a]->isa,
