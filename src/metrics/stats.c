@@ -100,21 +100,24 @@ double stats_t95_half_width(const double *values, size_t n)
 
 struct ratio stats_paired_ratio(const double *a, const double *b, size_t n)
 {
-    struct ratio r = {.mean = (double)NAN, .half_width = (double)NAN, .n = n};
+    struct ratio r = {.mean = (double)NAN, .low = (double)NAN, .high = (double)NAN, .n = n};
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) {
-        sum += a[i] / b[i];
+        sum += log(a[i] / b[i]);
     }
+    double mean = sum / (double)n;
     if (n > 0) {
-        r.mean = sum / (double)n;
+        r.mean = exp(mean);
     }
     if (n >= 2) {
         double squares = 0.0;
         for (size_t i = 0; i < n; i++) {
-            double d = a[i] / b[i] - r.mean;
+            double d = log(a[i] / b[i]) - mean;
             squares += d * d;
         }
-        r.half_width = stats_t975(n - 1) * sqrt(squares / (double)(n - 1)) / sqrt((double)n);
+        double half = stats_t975(n - 1) * sqrt(squares / (double)(n - 1)) / sqrt((double)n);
+        r.low = exp(mean - half);
+        r.high = exp(mean + half);
     }
     return r;
 }

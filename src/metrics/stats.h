@@ -18,10 +18,13 @@ double stats_t95_half_width(const double *values, size_t n);
 /* Two-sided 97.5 % point of Student's t with df degrees of freedom, df >= 1. */
 double stats_t975(size_t df);
 
-/* Ratio of means a/b of paired runs: the mean of a_i / b_i and its half-width (NaN when n < 2). */
+/* Ratio a/b of paired runs: the geometric mean of a_i / b_i and its 95 % Student-t interval, both
+ * by way of logarithms, so that a/b and b/a agree and no end is negative. All a_i, b_i > 0. low and
+ * high are NaN when n < 2, mean too when n == 0. */
 struct ratio {
     double mean;
-    double half_width;
+    double low;
+    double high;
     size_t n;
 };
 struct ratio stats_paired_ratio(const double *a, const double *b, size_t n);

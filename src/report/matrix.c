@@ -90,19 +90,32 @@ static double figure(const struct run *run, const char *column)
     return v;
 }
 
-struct cell matrix_cell(const struct matrix *m, size_t scheduler, size_t size, const char *column)
+/* divisor NULL: 1 */
+static struct cell cell_of(const struct matrix *m, size_t scheduler, size_t size,
+                           const char *column, const char *divisor)
 {
     size_t n = 0;
     ptrdiff_t i = -1;
     while ((i = matrix_next_run(m, scheduler, size, i)) >= 0) {
-        double v = figure(&m->results->runs[i], column);
-        if (!isnan(v)) {
+        const struct run *run = &m->results->runs[i];
+        double v = figure(run, column) / (divisor != NULL ? figure(run, divisor) : 1.0);
+        if (isfinite(v)) {
             m->scratch[n++] = v;
         }
     }
     return (struct cell){.mean = stats_mean(m->scratch, n),
                          .half_width = stats_t95_half_width(m->scratch, n),
                          .n = n};
+}
+
+struct cell matrix_cell(const struct matrix *m, size_t scheduler, size_t size, const char *column)
+{
+    return cell_of(m, scheduler, size, column, NULL);
+}
+
+struct cell matrix_share(const struct matrix *m, size_t scheduler, size_t size, const char *column)
+{
+    return cell_of(m, scheduler, size, column, "wall_time_s");
 }
 
 /* The run of a scheduler and size with this number; NULL: none. */
@@ -130,7 +143,7 @@ struct ratio matrix_ratio(const struct matrix *m, size_t a, size_t b, size_t siz
         const struct run *other = run_numbered(m, b, size, run->run_num);
         double x = figure(run, column);
         double y = other != NULL ? figure(other, column) : (double)NAN;
-        if (!isnan(x) && y > 0.0) {
+        if (x > 0.0 && y > 0.0) {
             of_a[n] = x;
             of_b[n] = y;
             n++;

@@ -32,6 +32,9 @@ struct cell {
 };
 struct cell matrix_cell(const struct matrix *m, size_t scheduler, size_t size, const char *column);
 
+/* The same of a share of the wall time (useful_s, ...), in each run by itself. */
+struct cell matrix_share(const struct matrix *m, size_t scheduler, size_t size, const char *column);
+
 /* Ratio of a figure of scheduler a to that of scheduler b, paired by run number. */
 struct ratio matrix_ratio(const struct matrix *m, size_t a, size_t b, size_t size,
                           const char *column);

@@ -30,12 +30,12 @@ static void put_number(struct strbuf *out, double v)
 
 static struct cell metric_cell(const struct matrix *m, size_t s, size_t k, enum plot_metric metric)
 {
-    struct cell c = matrix_cell(m, s, k, metric_columns[metric]);
-    if (metric == PLOT_USEFUL) {
-        double percent = 100.0 / matrix_cell(m, s, k, "wall_time_s").mean;
-        c.mean *= percent;
-        c.half_width *= percent;
+    if (metric != PLOT_USEFUL) {
+        return matrix_cell(m, s, k, metric_columns[metric]);
     }
+    struct cell c = matrix_share(m, s, k, metric_columns[metric]);
+    c.mean *= 100.0;
+    c.half_width *= 100.0;
     return c;
 }
 

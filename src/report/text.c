@@ -109,12 +109,10 @@ void text_ratio(struct strbuf *out, struct ratio r)
     if (r.n == 0) {
         strbuf_puts(out, "no pair of runs");
     } else if (r.n == 1) {
-        strbuf_printf(out, "%.2fx (one pair of runs: no interval, no verdict)", r.mean);
+        strbuf_printf(out, "%.2fx (one pair: no verdict)", r.mean);
     } else {
-        double lo = r.mean - r.half_width;
-        double hi = r.mean + r.half_width;
-        const char *verdict = lo > 1.0 ? "higher" : hi < 1.0 ? "lower" : "cannot tell apart";
-        strbuf_printf(out, "%.2fx [%.2f, %.2f] %s", r.mean, lo, hi, verdict);
+        const char *verdict = r.low > 1.0 ? "higher" : r.high < 1.0 ? "lower" : "cannot tell apart";
+        strbuf_printf(out, "%.2fx [%.2f, %.2f] %s", r.mean, r.low, r.high, verdict);
     }
 }
 

@@ -115,10 +115,9 @@ static const struct {
 /* Mean over runs of each part as a fraction of the wall time; false: not recorded. */
 static bool wall_split(const struct matrix *m, size_t scheduler, size_t size, double split[PARTS])
 {
-    double wall = matrix_cell(m, scheduler, size, "wall_time_s").mean;
     for (enum part p = PART_USEFUL; p < PARTS; p++) {
-        split[p] = matrix_cell(m, scheduler, size, parts[p].column).mean / wall;
-        if (!isfinite(split[p])) {
+        split[p] = matrix_share(m, scheduler, size, parts[p].column).mean;
+        if (isnan(split[p])) {
             return false;
         }
     }

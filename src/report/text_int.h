@@ -24,7 +24,7 @@ void text_label_cell(struct strbuf *out, const char *label);
 /* "7.79 ± 0.31", "7.79" for one run, "-" where undefined; mark: '~' or 0, behind the mean. */
 void text_mean(struct strbuf *out, struct cell c, int decimals, char mark);
 
-/* "1.23x [1.10, 1.36]: higher", "... cannot tell apart", "1.23x (one pair: no interval)". */
+/* "1.23x [1.10, 1.36]: higher", "... cannot tell apart", "1.23x (one pair: no verdict)". */
 void text_ratio(struct strbuf *out, struct ratio r);
 
 /* Sections; each ends with an empty line. */

@@ -229,7 +229,8 @@ static void cannot_conclude(const struct matrix *m, struct strbuf *out)
         strbuf_puts(out, "- Texts differ between schedulers, so their work differs too.\n");
     }
     if (r->partial) {
-        strbuf_puts(out, "- Planned runs are missing (interrupted): complete it with --resume.\n");
+        strbuf_puts(out,
+                    "- Planned runs are missing (interrupted): complete them with --resume.\n");
     }
 }
 

@@ -139,12 +139,18 @@ static void test_paired_ratio(void **state)
     double a[] = {2.0, 6.0, 4.0};
     double b[] = {1.0, 2.0, 2.0}; /* ratios 2, 3, 2 */
     struct ratio r = stats_paired_ratio(a, b, 3);
-    NEAR(r.mean, 7.0 / 3.0, 1e-12);
-    NEAR(r.half_width, 4.302653 * sqrt(1.0 / 3.0) / sqrt(3.0), 1e-6);
+    NEAR(r.mean, cbrt(12.0), 1e-12);
+    /* Logarithms of the ratios: deviation ln(3/2) / sqrt 3. */
+    double half = 4.302653 * log(1.5) / sqrt(3.0) / sqrt(3.0);
+    NEAR(r.low, cbrt(12.0) * exp(-half), 1e-6);
+    NEAR(r.high, cbrt(12.0) * exp(half), 1e-6);
     assert_int_equal(r.n, 3);
+    struct ratio inverse = stats_paired_ratio(b, a, 3);
+    NEAR(inverse.mean * r.mean, 1.0, 1e-12);
+    NEAR(inverse.low * r.high, 1.0, 1e-12);
     r = stats_paired_ratio(a, b, 1);
     NEAR(r.mean, 2.0, 0.0);
-    assert_true(isnan(r.half_width));
+    assert_true(isnan(r.low) && isnan(r.high));
 }
 
 static void test_too_few_for_a_quantile(void **state)

@@ -237,6 +237,26 @@ static void test_degenerate_figures(void **state)
     remove_dir(dir);
 }
 
+/* Shares of the wall time are taken in each run, so that runs of different length do not differ. */
+static void test_shares_are_taken_per_run(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_results(&r, 1, 1, 3); /* half of each run is useful */
+    r.runs[0].summary.wall_time_s *= 4.0;
+    r.runs[0].summary.useful_s *= 4.0;
+    struct matrix m;
+    assert_true(matrix_init(&m, &r));
+    struct strbuf b = {0};
+    struct plot_extent extent = {0};
+    plot_figures(&m, &b, &extent);
+    assert_true(fabs(extent.max_mean[PLOT_USEFUL] - 50.0) <= 1e-9);
+    assert_true(fabs(extent.max_end[PLOT_USEFUL] - 50.0) <= 1e-9);
+    strbuf_deinit(&b);
+    matrix_deinit(&m);
+    results_deinit(&r);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -345,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_quoting_of_every_character),
         cmocka_unit_test(test_no_rows_no_distribution),
         cmocka_unit_test(test_degenerate_figures),
+        cmocka_unit_test(test_shares_are_taken_per_run),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_missing_gnuplot),
         cmocka_unit_test(test_folder_that_cannot_be),
