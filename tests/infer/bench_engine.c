@@ -6,11 +6,13 @@
  * MODEL: a .gguf file or a folder. For 1, 8 and 32 streams: a prompt of 16 tokens each in one step,
  * then 19 steps of one token per stream (20 new tokens, the first from the prompt's step), at the
  * suite's sampling. Prints the fastest of the repeats per instruction set, and where its decode
- * time went. Other load on the machine shows as a difference between fastest and median.
+ * time went. Other load on the machine shows as a difference between fastest and median; tokens per
+ * CPU second (of all threads, spinning included) suffer less from it.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "base/monotime.h"
@@ -36,6 +38,7 @@ struct stream {
 struct sample {
     double prefill_s;
     double decode_s;
+    double decode_cpu_s;
     struct exec_model_timing decode;
 };
 
@@ -71,6 +74,13 @@ static double step(struct executor *e, struct stream *streams, uint32_t n)
     return monotime_seconds(result.duration_ns);
 }
 
+static double cpu_seconds(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
 static struct sample measure(struct exec_model *m, uint32_t n_streams, uint32_t n_vocab)
 {
     static struct stream streams[MAX_STREAMS];
@@ -97,9 +107,11 @@ static struct sample measure(struct exec_model *m, uint32_t n_streams, uint32_t 
     struct sample out = {0};
     out.prefill_s = step(e, streams, n_streams);
     exec_model_timing_reset(m);
+    double cpu = cpu_seconds();
     for (uint32_t i = 1; i < NEW_TOKENS; i++) {
         out.decode_s += step(e, streams, n_streams);
     }
+    out.decode_cpu_s = cpu_seconds() - cpu;
     exec_model_timing_get(m, &out.decode);
     return out;
 }
@@ -122,11 +134,12 @@ static void bench_streams(struct exec_model *m, uint32_t n, uint32_t n_vocab, ui
     const struct exec_model_timing *t = &s->decode;
     double percent = 100.0 / (double)t->total_ns;
     double tokens = (double)n * (NEW_TOKENS - 1);
-    printf("%-9s %7u %9.1f %9.1f %11.1f   %5.1f %5.1f %5.1f %5.1f %5.1f\n", exec_model_isa(m), n,
-           tokens / s->decode_s, tokens / samples[repeats / 2].decode_s,
-           (double)n * PROMPT / s->prefill_s, percent * (double)t->matmul_ns,
-           percent * (double)t->attention_ns, percent * (double)t->norm_ns,
-           percent * (double)t->head_ns, percent * (double)t->sample_ns);
+    printf("%-9s %7u %9.1f %9.1f %9.1f %11.1f   %5.1f %5.1f %5.1f %5.1f %5.1f\n", exec_model_isa(m),
+           n, tokens / s->decode_s, tokens / samples[repeats / 2].decode_s,
+           tokens / s->decode_cpu_s, (double)n * PROMPT / s->prefill_s,
+           percent * (double)t->matmul_ns, percent * (double)t->attention_ns,
+           percent * (double)t->norm_ns, percent * (double)t->head_ns,
+           percent * (double)t->sample_ns);
     fflush(stdout);
 }
 
@@ -173,7 +186,8 @@ int main(int argc, char **argv)
         die(&err);
     }
     uint32_t n = tensor_available(isas, 16);
-    printf("isa       streams  decode/s    median   prefill/s   matmul  attn  norm  head sample "
+    printf("isa       streams  decode/s    median     cpu-s   prefill/s   matmul  attn  norm  head "
+           "sample "
            "(%%)\n");
     for (uint32_t i = 0; i < n; i++) {
         if (argc <= 4 || strcmp(argv[4], isas[i]->isa) == 0) {
