@@ -53,7 +53,7 @@ uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity)
 
 enum status tensor_select(const char *isa, const struct tensor_ops **out, struct error *err)
 {
-    const struct tensor_ops *all[ISA_ROWS];
+    const struct tensor_ops *all[ISA_ROWS] = {NULL};
     uint32_t n = tensor_available(all, ISA_ROWS);
     if (isa == NULL) {
         *out = all[0];

@@ -28,6 +28,10 @@
 #include <math.h>
 #include <stdbool.h>
 
+/* Products of tile constants, lane and loop numbers, all far below 2^16; sizes of data are size_t.
+ */
+/* NOLINTBEGIN(bugprone-implicit-widening-of-multiplication-result) */
+
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -727,7 +731,9 @@ static void attend(float *out, const float *q, uint32_t group, uint32_t head_siz
 
 #define SIMD_OPS_TABLE(name)                                                                       \
     {                                                                                              \
-        .isa = name, .panel = PANEL, .matmul_f32 = matmul_f32, .rms_norm = rms_norm,               \
+        .isa = (name), .panel = PANEL, .matmul_f32 = matmul_f32, .rms_norm = rms_norm,             \
         .layer_norm = layer_norm, .add = add, .silu_mul = silu_mul, .gelu_tanh = gelu_tanh,        \
         .gelu_erf = gelu_erf, .relu = relu, .silu = silu, .rope = rope, .attend = attend,          \
     }
+
+/* NOLINTEND(bugprone-implicit-widening-of-multiplication-result) */

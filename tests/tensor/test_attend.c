@@ -82,8 +82,8 @@ static double exact_score(const struct kv_case *c, uint32_t h, uint32_t i, doubl
 {
     double sum = 0.0;
     for (size_t d = 0; d < c->D; d++) {
-        double term =
-            (double)c->q.at[h * c->D + d] * (double)c->k_tiles[i / TILE][d * TILE + i % TILE];
+        double term = (double)c->q.at[(size_t)h * c->D + d] *
+                      (double)c->k_tiles[i / TILE][d * TILE + i % TILE];
         sum += term;
         *magnitude = fmax(*magnitude, fabs(term) * c->D);
     }
@@ -115,7 +115,7 @@ static void check_head(const struct kv_case *c, const struct tensor_ops *ops, ui
             want += term;
             absolute += fabs(term);
         }
-        double got = (double)c->out.at[h * c->D + d];
+        double got = (double)c->out.at[(size_t)h * c->D + d];
         if (!(fabs(got - want) <= relative * absolute)) {
             fail_msg("%s group=%u D=%u %u..%u head %u [%zu]: %.9g, want %.9g, off by %.3g > %.3g",
                      ops->isa, c->group, c->D, c->first, c->last, h, d, got, want, fabs(got - want),
@@ -200,12 +200,12 @@ static void a_bad_head_stays_alone(void **state)
         struct kv_case c;
         kv_begin(&c, 5, 24, 3, 70);
         kv_attend(&c, isas[i]);
-        struct guarded clean = guarded_alloc(5 * 24);
-        memcpy(clean.at, c.out.at, 5 * 24 * sizeof(float));
+        struct guarded clean = guarded_alloc((size_t)5 * 24);
+        memcpy(clean.at, c.out.at, (size_t)5 * 24 * sizeof(float));
         c.q.at[2 * 24 + 7] = NAN;
         kv_attend(&c, isas[i]);
-        for (uint32_t h = 0; h < 5; h++) {
-            for (uint32_t d = 0; d < 24; d++) {
+        for (size_t h = 0; h < 5; h++) {
+            for (size_t d = 0; d < 24; d++) {
                 if (h == 2) {
                     assert_true(isnan(c.out.at[h * 24 + d]));
                 } else {

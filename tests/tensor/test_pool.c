@@ -93,7 +93,7 @@ static void jobs_follow_each_other(void **state)
     memset(cells, 0, sizeof cells);
     struct pool *p = NULL;
     assert_int_equal(pool_create(3, &p, NULL), STATUS_OK);
-    const uint32_t jobs = 20000;
+    const uint32_t jobs = 5000;
     uint64_t want[64] = {0};
     for (uint32_t j = 0; j < jobs; j++) {
         uint32_t n = 1 + j % 64;
