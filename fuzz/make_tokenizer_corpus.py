@@ -66,7 +66,8 @@ def main():
           merges=["a ##b"], model={"continuing_subword_prefix": "##", "end_of_word_suffix": "</w>"})
     write("added", normalizer={"type": "Lowercase"}, added_tokens=[
         {"id": 20 + i, "content": c, "special": False, "normalized": i % 2 == 0, "lstrip": i == 1,
-         "rstrip": i == 2, "single_word": i == 3} for i, c in enumerate(["X", "yz", "Hello", "it"])])
+         "rstrip": i == 2, "single_word": i == 3}
+        for i, c in enumerate(["X", "yz", "Hello", "it"])])
     write("roberta", post_processor={"type": "RobertaProcessing", "sep": ["</s>", 2],
                                      "cls": ["<s>", 1], "trim_offsets": True,
                                      "add_prefix_space": False})

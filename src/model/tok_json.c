@@ -6,6 +6,7 @@
  * tokenizer/serialization.rs). Stricter than the library where it only warns: ids that contradict
  * each other, duplicate keys and duplicate merges are errors.
  */
+#include <assert.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -399,6 +400,7 @@ enum status tok_deliver(struct tokenizer *t, enum status st, const char *path, u
         tokenizer_close(t);
         return st;
     }
+    assert(t != NULL); /* NULL comes with NO_MEMORY in st */
     describe(t, is_byte_level(t));
     *out = t;
     return STATUS_OK;

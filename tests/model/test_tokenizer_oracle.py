@@ -26,7 +26,8 @@ def main():
     driver = os.path.join(os.path.dirname(binary), "tests", "bench_tokenize")
     command = [python, os.path.join(source, "tests", "oracle", "tokenizer_oracle.py"), "compare",
                "--classes", "--driver", driver]
-    folder = os.environ.get("LLMSCHED_TEST_TOKENIZERS", os.path.join(source, "../shared/tokenizers"))
+    folder = os.environ.get("LLMSCHED_TEST_TOKENIZERS",
+                            os.path.join(source, "../shared/tokenizers"))
     files = glob.glob(os.path.join(folder, "*.gguf"))
     files += glob.glob(os.path.join(source, "models", "SmolLM2-135M-Instruct", "*.gguf"))
     if subprocess.run([python, "-c", "import gguf"], capture_output=True).returncode != 0:
