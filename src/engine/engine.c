@@ -308,7 +308,6 @@ uint64_t engine_take_news(struct engine *e, uint64_t now_ns)
     const struct request *r;
     while ((r = source->next(source->self, now_ns, &next_at_ns)) != NULL) {
         accept(e, r, now_ns);
-        next_at_ns = TIME_NEVER;
     }
     uint64_t id;
     while (source->next_cancel != NULL &&

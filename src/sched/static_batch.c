@@ -96,7 +96,6 @@ static void plan_decode(const struct static_batch *rule, const struct view *view
             .n_tokens = s->finished ? 0 : s->known_tokens - s->computed_tokens,
             .pad_tokens = s->finished ? 1 : 0,
             .kv_tokens = s->known_tokens,
-            .hold = true,
         };
     }
     if (n_finished < view->n_running) {

@@ -141,6 +141,7 @@ struct watch {
     uint64_t lost_tokens; /* by preemption */
     /* policy */
     struct policy_event last_counts;
+    struct policy_event committed;
     bool any_policy_event;
     bool last_plan_empty;
     uint64_t last_wake_ns;
@@ -155,6 +156,8 @@ struct watch {
     bool stray_due;
     bool poll_fails;
     uint32_t planned_rows;
+    uint32_t fail_streak; /* steps that failed in a row, now and at most */
+    uint32_t worst_streak;
 };
 
 /* One scenario at a time: a policy_class has no place for a context. */
@@ -370,6 +373,9 @@ static void sink_step(void *self, const struct step_record *step)
     REQUIRE(step->useful_rows + step->pad_rows + step->recomputed_rows == w->planned_rows,
             "rows of step %llu do not add up", (unsigned long long)step->plan_id);
     REQUIRE(step->plan_id == w->step_plan_id, "a record of another step");
+    double used = (double)step->kv_blocks_used / w->sc->exec.info.total_blocks;
+    REQUIRE(step->waiting == w->committed.n_waiting && used == w->committed.mem_used_frac,
+            "the record is not of the commit");
     out->step_ns += step->end_ns - step->begin_ns;
     out->useful_rows += step->useful_rows;
     out->pad_rows += step->pad_rows;
@@ -447,6 +453,12 @@ static bool strikes(struct watch *w, double probability)
     return probability > 0.0 && rng_real(&w->faults) < probability;
 }
 
+static void count_failure(struct watch *w, bool failed)
+{
+    w->fail_streak = failed ? w->fail_streak + 1 : 0;
+    w->worst_streak = w->fail_streak > w->worst_streak ? w->fail_streak : w->worst_streak;
+}
+
 static enum status watch_submit(void *self, const struct exec_step *step, struct error *err)
 {
     struct watch *w = self;
@@ -465,6 +477,7 @@ static enum status watch_submit(void *self, const struct exec_step *step, struct
         check_item(w, &step->items[i]);
     }
     if (strikes(w, w->sc->p_submit_error)) {
+        count_failure(w, true);
         return error_set(err, STATUS_INTERNAL, -1, "injected: submit");
     }
     w->poll_fails = strikes(w, w->sc->p_poll_error);
@@ -490,6 +503,7 @@ static enum status watch_poll(void *self, struct exec_result *result, struct err
             result->items[i] = (struct exec_item_result){.finish = FINISH_ERROR};
         }
     }
+    count_failure(w, w->poll_fails);
     return s != STATUS_OK || !w->poll_fails ? s : error_set(err, STATUS_IO, -1, "injected: poll");
 }
 

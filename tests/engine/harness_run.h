@@ -269,6 +269,7 @@ static void watch_init(void *state, const struct policy_params *params)
 static void watch_event(void *state, uint64_t now_ns, const struct policy_event *ev)
 {
     watched->last_counts = *ev;
+    watched->committed = ev->kind == POLICY_COMMIT ? *ev : watched->committed;
     watched->any_policy_event = true;
     watched->sc->policy->event(state, now_ns, ev);
 }
@@ -332,6 +333,9 @@ static void check_end(struct watch *w)
     bool quiet = w->out->status == STATUS_OK && harness_drain == 0;
     uint64_t rows = 0;
     bool all_finished = true;
+    bool given_up = w->out->status != STATUS_OK && w->out->status != STATUS_INTERRUPTED;
+    REQUIRE(given_up == (w->worst_streak >= ENGINE_MAX_FAILED_STEPS),
+            "status %d after %u failures in a row", (int)w->out->status, w->worst_streak);
     REQUIRE(w->n_live == 0, "1: %u requests without an answer", w->n_live);
     REQUIRE(!quiet || w->n_issued == w->sc->n_requests, "%u requests were never taken",
             w->sc->n_requests - w->n_issued);

@@ -339,6 +339,43 @@ static void test_stop_and_drain(void **state)
     }
 }
 
+/* A policy that sheds long prompts, otherwise continuous. */
+static const struct policy_class *shed_inner;
+
+static void shed_plan(const void *state, const struct view *view, uint64_t now_ns,
+                      struct plan *plan)
+{
+    for (uint32_t i = 0; i < view->n_waiting; i++) {
+        if (view->waiting[i].prompt_tokens > 30) {
+            plan->rejects[plan->n_rejects++] =
+                (struct plan_reject){.slot = view->waiting[i].slot, .reason = REJECT_POLICY};
+        }
+    }
+    if (plan->n_rejects == 0) {
+        shed_inner->plan(state, view, now_ns, plan);
+    }
+}
+
+static void test_policy_may_shed(void **state)
+{
+    (void)state;
+    prepare("continuous", "", 9, 20, 5);
+    shed_inner = sc.policy;
+    struct policy_class shedding = *sc.policy;
+    shedding.name = "shedding";
+    shedding.plan = shed_plan;
+    sc.policy = &shedding;
+    for (uint32_t i = 0; i < 9; i += 4) {
+        sc.requests[i].prompt_tokens = 40;
+    }
+    sc.closed_loop = 5;
+    run();
+    assert_int_equal(out.status, STATUS_OK);
+    assert_int_equal(count(EVENT_FINISH), 6);
+    assert_int_equal(count(EVENT_REJECT), 3);
+    assert_int_equal(out.fates[4].reason, REJECT_POLICY);
+}
+
 /* ---- bugs known from other schedulers ---- */
 
 /* Bug list 8: a preempted request keeps its place before later arrivals. 9: and it is resumed once,
@@ -637,6 +674,7 @@ int main(void)
         cmocka_unit_test(test_cancel_during_the_last_step_wins),
         cmocka_unit_test(test_cancel_in_a_static_batch),
         cmocka_unit_test(test_stop_and_drain),
+        cmocka_unit_test(test_policy_may_shed),
         cmocka_unit_test(test_preemption_keeps_order_and_ends),
         cmocka_unit_test(test_pool_of_one_request),
         cmocka_unit_test(test_budget_of_one_token),
