@@ -16,11 +16,6 @@
 #include "model/gguf.h"
 #include "model/tokenizer_int.h"
 
-enum status tok_no_memory(struct error *err)
-{
-    return error_set(err, STATUS_NO_MEMORY, -1, "out of memory in the tokenizer");
-}
-
 enum status tok_grow(void **items, size_t *capacity, size_t n, size_t size)
 {
     if (n <= *capacity) {

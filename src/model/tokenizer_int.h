@@ -265,7 +265,12 @@ void tok_scratch_deinit(struct tok_scratch *s);
 
 /* Grows *items to hold n elements; what it held stays. */
 enum status tok_grow(void **items, size_t *capacity, size_t n, size_t size) MUST_USE;
-enum status tok_no_memory(struct error *err);
+/* Inline, with the constant returned, so that static analysis sees that it is never OK. */
+static inline enum status tok_no_memory(struct error *err)
+{
+    (void)error_set(err, STATUS_NO_MEMORY, -1, "out of memory in the tokenizer");
+    return STATUS_NO_MEMORY;
+}
 /* Sets how long the rewritings of a text of len bytes may become. */
 void tok_scratch_limit(struct tok_scratch *s, size_t len);
 /* NO_MEMORY, or BAD_DATA (longer than the limit), when b is not fit for use. */
