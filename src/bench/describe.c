@@ -103,6 +103,8 @@ enum status bench_describe(struct bench *b, struct strbuf *out, struct error *er
         requests += b->cells[i].size + o->warmup;
     }
     double seconds = (double)tokens * (double)config_parameter_count(&b->files.config) / rate;
+    strbuf_printf(out, "model       %s%s\n", o->model.model,
+                  o->model.random_weights ? " (random weights)" : "");
     strbuf_printf(out, "cells       %u (%u sizes x %u runs x %u schedulers)\n", b->n_cells,
                   o->n_sizes, o->runs, o->n_specs);
     for (uint32_t i = 0; i < o->n_specs; i++) {

@@ -92,7 +92,8 @@ static void print_headers(const struct bench *b, const struct bench_hooks *hooks
     const struct cell *before = i > 0 ? c - 1 : NULL;
     char line[96];
     if (before == NULL || before->size != c->size) {
-        snprintf(line, sizeof line, "\nTESTING WITH %u REQUESTS\n", c->size);
+        snprintf(line, sizeof line, "\nTESTING WITH %u REQUESTS%s\n", c->size,
+                 b->options.model.random_weights ? " (random weights)" : "");
         print_text(hooks, line);
     }
     if (before == NULL || before->size != c->size || before->run != c->run) {

@@ -37,7 +37,7 @@ def small(tiny, out, *more):
 def matrix(tiny, folder):
     out = os.path.join(folder, "deep", "out")
     p = expect(small(tiny, out), 0,
-               out=["TESTING WITH 5 REQUESTS", "TESTING WITH 9 REQUESTS", "--- Run 1/2 ---",
+               out=["TESTING WITH 5 REQUESTS (random weights)", "TESTING WITH 9 REQUESTS", "--- Run 1/2 ---",
                     "--- Run 2/2 ---", "NAIVE SCHEDULER - Run 1", "CONTINUOUS SCHEDULER - Run 2",
                     "SCHEDULER COMPARISON SUMMARY", "random weights"])
     s = rows(out, SUMMARIES)
