@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include <sys/mman.h>
-#include <sys/mman.h>
 
 static _Atomic uint64_t alloc_count;
 static _Atomic uint64_t fail_countdown; /* 0: off */

@@ -24,9 +24,9 @@ void *mem_resize(void *old, size_t count, size_t size) MUST_USE;
 /* Zeroed memory aligned to align bytes (a power of two); free with mem_free. */
 void *mem_alloc_aligned(size_t align, size_t bytes) MUST_USE;
 
-/* As mem_alloc_aligned(64, bytes), for large tables that are read from end to end (weights, KV): the
- * system is asked for huge pages, which spare the address look-ups that bound such reads. May round up to
- * whole huge pages where that costs less than 1 MiB. */
+/* As mem_alloc_aligned(64, bytes), for large tables that are read from end to end (weights, KV):
+ * the system is asked for huge pages, which spare the address look-ups that bound such reads. May
+ * round up to whole huge pages where that costs less than 1 MiB. */
 void *mem_alloc_table(size_t bytes) MUST_USE;
 
 /* A copy of n bytes plus a closing NUL; NULL when refused. */
@@ -37,7 +37,8 @@ void mem_free(void *p);
 
 /* Zeroed address space for a large store that fills slowly (KV pages): the kernel gives each page
  * when it is first touched, so memory in use grows with what is written, not with bytes. Page
- * aligned. NULL when refused. Owner: the caller, who frees with mem_unreserve and the same bytes. */
+ * aligned. NULL when refused. Owner: the caller, who frees with mem_unreserve and the same bytes.
+ */
 void *mem_reserve(size_t bytes) MUST_USE;
 void mem_unreserve(void *p, size_t bytes);
 

@@ -1,4 +1,5 @@
 /* execute.c - the matrix, cell by cell, and its files. See bench.h. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -88,6 +89,7 @@ static void print_text(const struct bench_hooks *hooks, const char *text)
 /* "TESTING WITH 25 REQUESTS" and "--- Run 1/3 ---" where a new size or run begins. */
 static void print_headers(const struct bench *b, const struct bench_hooks *hooks, uint32_t i)
 {
+    assert(b->cells != NULL && i < b->n_cells);
     const struct cell *c = &b->cells[i];
     const struct cell *before = i > 0 ? c - 1 : NULL;
     char line[96];

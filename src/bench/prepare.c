@@ -1,5 +1,6 @@
 /* prepare.c - everything about a bench that can be wrong is found here, before minutes are spent.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -115,6 +116,7 @@ static uint64_t results_bytes(const struct bench *b)
     for (size_t i = 0; i < b->prompts.n; i++) {
         texts += b->prompts.items[i].len;
     }
+    assert(b->prompts.n > 0);
     per_request += texts / b->prompts.n;
     uint64_t rows = 0;
     for (uint32_t i = 0; i < b->n_cells; i++) {

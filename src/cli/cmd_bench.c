@@ -64,6 +64,7 @@ static void flags_deinit(struct bench_flags *f)
 #define BENCH_OPTION_COUNT 32
 
 /* Writes the option table for f's fields; returns the number of rows. */
+/* NOLINTNEXTLINE(readability-function-size): one row per option */
 static size_t option_table(struct bench_flags *f, struct option_spec *out)
 {
     const struct option_spec table[] = {

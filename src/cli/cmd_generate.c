@@ -223,6 +223,7 @@ static int load_and_generate(const struct generate_flags *f)
     return s == STATUS_OK ? 0 : fail(s, &err);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the table of options fills it */
 static int run(int argc, char **argv)
 {
     struct generate_flags f = {

@@ -5,6 +5,7 @@
  */
 #include "load/builtin_prompts.h"
 
+/* NOLINTBEGIN(bugprone-suspicious-missing-comma): a long prompt spans lines */
 const char *const builtin_prompts[] = {
     "Explain in two sentences what a compiler does and why programmers need one.",
     "The capital of France is",
@@ -163,5 +164,6 @@ const char *const builtin_prompts[] = {
     "Why do leaves change colour in autumn?",
     "Explain why the seasons are opposite in the two hemispheres.",
 };
+/* NOLINTEND(bugprone-suspicious-missing-comma) */
 
 const size_t builtin_prompt_count = sizeof builtin_prompts / sizeof builtin_prompts[0];

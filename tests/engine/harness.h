@@ -187,6 +187,7 @@ static inline uint64_t hash_u64(uint64_t h, uint64_t x)
 static void name_the_seed(int signal_number)
 {
     char text[160];
+    /* NOLINTNEXTLINE(bugprone-signal-handler): the process is about to abort anyway */
     int n = snprintf(text, sizeof text,
                      "policy %s, seed %llu: replay with LLMSCHED_SEED=%llu LLMSCHED_POLICY=%s "
                      "test_properties\n",
