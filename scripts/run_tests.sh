@@ -28,7 +28,8 @@ awk '
     FNR == NR { if (/\*\*\*Skipped/) { sub(/.*Test +#[0-9]+: /, ""); whole[$1] = 1 } next }
     /^[0-9]+\/[0-9]+ Testing: / { name = $3; last = "" }
     /^\[ +RUN +\]/ { last = "" }
-    /^\[ +SKIPPED +\]/ && !/test\(s\)/ && !seen[name, $NF]++ { skipped(name " " $NF) }
+    /^\[ +SKIPPED +\]/ && NF == 4 && !seen[name, $NF]++ { skipped(name " " $NF) }
+    /^\[ +SKIPPED +\]/ && NF > 4 && !/test\(s\)/ { sub(/^[^]]*\] /, ""); last = $0 }
     /^<end of output>/ { if (name in whole) skipped(name); last = "" }
     /^(-+$|\[| *$)/ { next }
     { last = $0 }
