@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import hub_server  # noqa: E402
 from hub_server import COMMIT, git_id, sha256  # noqa: E402
 
-DRIVER = pathlib.Path(sys.argv[1]).resolve().parent / "tests" / "bench_pull"
+BINARY = pathlib.Path(sys.argv[1]).resolve()
+DRIVER = BINARY.parent / "tests" / "bench_pull"
 FULL = bool(os.environ.get("LLMSCHED_TEST_FULL"))
 ID = "org/tiny"
 TOKEN = "hf_secret"
@@ -432,6 +433,33 @@ class PullTest(unittest.TestCase):
             self.assertEqual(process.returncode, 0, err)
         self.assert_whole()
         self.assertEqual(len(self.paths("GET", "/storage/")), 2, "the cut one and its continuation")
+
+    # --- the command ---
+
+    def test_command(self):
+        def run(*args, **env):
+            done = subprocess.run([BINARY, "pull", *args], env=self.env(**env), text=True,
+                                  capture_output=True, timeout=60)
+            return done.returncode, done.stdout, done.stderr
+
+        code, out, err = run(ID)
+        self.assertEqual((code, out.strip()), (0, str(self.repo / "snapshots" / COMMIT)), err)
+        self.assert_whole()
+        self.assertEqual(self.hub.requests[0].authorization, f"Bearer {TOKEN}")
+        self.hub.requests.clear()
+        self.assertEqual(run(ID, "--revision", "v2", HF_TOKEN=None)[0], 0)
+        self.assertEqual((self.repo / "refs" / "v2").read_text(), COMMIT)
+        self.assertIsNone(self.hub.requests[0].authorization)
+        self.hub.requests.clear()
+        self.assertEqual(run(ID, HF_HUB_OFFLINE="1")[0], 0)
+        code, out, err = run("org/absent", HF_HUB_OFFLINE="1")
+        self.assertEqual((code, out), (3, ""))
+        self.assertIn("llmsched pull org/absent", err)
+        self.assertEqual(self.hub.requests, [])
+        self.hub.fault("GET", "/revision/", hub_server.status(404))
+        self.assertEqual(run("org/absent")[0], 3)
+        self.assertEqual(run()[0], 2)
+        self.assertEqual(run("../x")[0], 2)
 
     # --- without a network, without memory, wrong usage ---
 
