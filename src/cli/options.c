@@ -151,6 +151,9 @@ static enum status store(const struct option_spec *o, const char *text, struct e
     case OPTION_REAL:
         return parse_number(o, text, err);
     case OPTION_LIST:
+        if (text[strspn(text, ",")] == '\0') {
+            return error_set(err, STATUS_USAGE, -1, "%s: \"%s\" names nothing", o->name, text);
+        }
         return list_add_split(o->target, text, err);
     case OPTION_REPEAT:
         return list_add(o->target, text, strlen(text), err);
