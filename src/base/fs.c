@@ -44,7 +44,7 @@ enum status fs_pread_exact(int fd, const char *path, void *out, size_t n, uint64
 enum status fs_read_file(const char *path, size_t max_bytes, char **data, size_t *len,
                          struct error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang it */
     if (fd < 0) {
         return open_error(err, path);
     }

@@ -54,6 +54,7 @@ struct bench_options {
     const char *command_line;
     bool resume;
     bool csv_safe;
+    bool dry_run; /* prepare leaves the output folder alone */
 };
 
 /* What a caller shows. print: text for stdout; progress: over all requests of the matrix. */

@@ -18,7 +18,7 @@ struct bench {
     char *output_dir;
     char *command_line;
     char *prompts_name;
-    struct model_files files; /* until the model is loaded */
+    struct model_parts files; /* until the model is loaded */
     struct loaded_model model;
     bool loaded;
     struct prompt_set prompts;
@@ -26,6 +26,8 @@ struct bench {
     struct token_ids ids;               /* all their ids, end to end */
     struct cell *cells;                 /* in the order of execution */
     uint32_t n_cells;
+    struct journal journal; /* locked from prepare on */
+    struct strbuf fingerprint;
     struct results results;
     /* progress over the matrix */
     uint64_t requests_done;
@@ -34,8 +36,8 @@ struct bench {
 
 /* prepare.c */
 enum status bench_tokenize_prompts(struct bench *b, struct error *err);
-/* The text that says which matrix this is: journals of another one are not resumed. */
-enum status bench_fingerprint(const struct bench *b, struct strbuf *out, struct error *err);
+/* b->fingerprint: the text that says which matrix this is. Journals of another are not resumed. */
+enum status bench_fingerprint(struct bench *b, struct error *err);
 
 /* cell.c: one cell into *run (owner: the caller). INTERRUPTED when *stop became non-zero. */
 enum status bench_run_cell(struct bench *b, const struct cell *cell,
@@ -43,5 +45,7 @@ enum status bench_run_cell(struct bench *b, const struct cell *cell,
 
 /* describe.c */
 uint64_t bench_cell_tokens(const struct bench *b, uint32_t size, uint32_t run);
+/* Output tokens that a request of prompt i can ask for, at most. */
+uint32_t bench_max_new_tokens(const struct bench *b, size_t prompt);
 
 #endif

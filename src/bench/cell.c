@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 #include "base/monotime.h"
-#include "base/rng.h"
+#include "base/utf8.h"
 #include "bench/bench_int.h"
 #include "bench/environment.h"
 #include "engine/clock_real.h"
@@ -102,6 +102,24 @@ static enum status drive(struct bench *b, const struct cell *cell, struct worklo
     return s;
 }
 
+/* A model may write U+0000, which ends a text in CSV and JSON readers: U+FFFD stands for it. */
+static void replace_nul(struct strbuf *text)
+{
+    if (text->len == 0 || memchr(text->data, '\0', text->len) == NULL) {
+        return;
+    }
+    struct strbuf clean = {0};
+    for (size_t i = 0; i < text->len; i++) {
+        if (text->data[i] == '\0') {
+            strbuf_puts(&clean, UTF8_REPLACEMENT);
+        } else {
+            strbuf_putc(&clean, text->data[i]);
+        }
+    }
+    strbuf_deinit(text);
+    *text = clean;
+}
+
 static enum status fill_texts(const struct bench *b, const struct record *r, size_t prompt_idx,
                               struct request_row *row, struct error *err)
 {
@@ -117,6 +135,7 @@ static enum status fill_texts(const struct bench *b, const struct record *r, siz
     } else if (r->status == RECORD_CANCELLED) {
         why = "cancelled";
     }
+    replace_nul(&text);
     row->prompt = mem_strndup(p->text, p->len);
     row->generated_text = mem_strndup(strbuf_text(&text), text.len);
     row->error = mem_strdup(why);

@@ -62,20 +62,44 @@ static bool file_number(const char *path, uint64_t *out)
     return ok;
 }
 
+/* Bytes that one control group (version 2) still allows; UINT64_MAX without a limit. */
+static uint64_t cgroup_room(const char *group)
+{
+    char path[320];
+    uint64_t limit;
+    uint64_t used;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", group);
+    if (!file_number(path, &limit)) {
+        return UINT64_MAX;
+    }
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.current", group);
+    if (!file_number(path, &used)) {
+        return UINT64_MAX;
+    }
+    return limit > used ? limit - used : 0;
+}
+
 uint64_t environment_memory_available(void)
 {
     uint64_t available = proc_kib("/proc/meminfo", "MemAvailable");
     if (available == 0) {
         available = UINT64_MAX;
     }
-    uint64_t limit;
-    uint64_t used;
-    if (file_number("/sys/fs/cgroup/memory.max", &limit) &&
-        file_number("/sys/fs/cgroup/memory.current", &used)) {
-        uint64_t left = limit > used ? limit - used : 0;
-        available = left < available ? left : available;
+    char group[256] = "";
+    if (!proc_value("/proc/self/cgroup", "0:", group, sizeof group)) {
+        return available;
     }
-    return available;
+    /* "0::/a/b": the limits of /a/b, /a and / all hold. */
+    char *path = group + strspn(group, ":");
+    for (;;) {
+        uint64_t left = cgroup_room(path);
+        available = left < available ? left : available;
+        char *slash = strrchr(path, '/');
+        if (slash == NULL) {
+            return available;
+        }
+        *slash = '\0';
+    }
 }
 
 void environment_reset_peak_rss(void)

@@ -104,13 +104,13 @@ static void print_headers(const struct bench *b, const struct bench_hooks *hooks
     }
 }
 
-static enum status finish_cell(struct bench *b, struct journal *journal, struct run *run,
-                               const struct bench_hooks *hooks, struct error *err)
+static enum status finish_cell(struct bench *b, struct run *run, const struct bench_hooks *hooks,
+                               struct error *err)
 {
     struct strbuf text = {0};
     strbuf_putc(&text, '\n');
     text_run_block(run, &text);
-    enum status s = journal_append(journal, run, err);
+    enum status s = journal_append(&b->journal, run, err);
     if (s == STATUS_OK) {
         s = results_add(&b->results, run, err);
     }
@@ -123,8 +123,12 @@ static enum status finish_cell(struct bench *b, struct journal *journal, struct 
     return s;
 }
 
-static enum status run_cells(struct bench *b, struct journal *journal,
-                             const struct bench_hooks *hooks, struct error *err)
+static bool is_stopped(const struct bench_hooks *hooks)
+{
+    return hooks->stop != NULL && *hooks->stop != 0;
+}
+
+static enum status run_cells(struct bench *b, const struct bench_hooks *hooks, struct error *err)
 {
     for (uint32_t i = 0; i < b->n_cells; i++) {
         if (!is_finished(b, &b->cells[i])) {
@@ -136,13 +140,13 @@ static enum status run_cells(struct bench *b, struct journal *journal,
         if (is_finished(b, &b->cells[i])) {
             continue;
         }
-        if (hooks->stop != NULL && *hooks->stop != 0) {
+        if (is_stopped(hooks)) {
             return error_set(err, STATUS_INTERRUPTED, -1, "interrupted");
         }
         struct run run = {0};
         enum status s = bench_run_cell(b, &b->cells[i], hooks, &run, err);
         if (s == STATUS_OK) {
-            s = finish_cell(b, journal, &run, hooks, err);
+            s = finish_cell(b, &run, hooks, err);
         }
         if (s != STATUS_OK) {
             return s;
@@ -151,29 +155,43 @@ static enum status run_cells(struct bench *b, struct journal *journal,
     return STATUS_OK;
 }
 
+/* What every figure below rests on, in one line. */
+static void print_provenance(const struct bench *b, const struct bench_hooks *hooks)
+{
+    const struct results *r = &b->results;
+    struct strbuf line = {0};
+    strbuf_printf(
+        &line,
+        "%s%s, %s on %s, %llu threads; KV cache %llu blocks of %llu tokens; at most %llu "
+        "requests in flight; seed %llu\n",
+        r->model.name, r->model.random_weights ? " (random weights)" : "", r->model.dtype,
+        r->environment.isa, (unsigned long long)r->environment.threads,
+        (unsigned long long)r->settings.kv_blocks, (unsigned long long)r->settings.block_tokens,
+        (unsigned long long)r->settings.max_concurrent, (unsigned long long)r->settings.seed);
+    print_text(hooks, strbuf_text(&line));
+    strbuf_deinit(&line);
+}
+
 enum status bench_execute(struct bench *b, const struct bench_hooks *hooks, struct error *err)
 {
-    struct journal journal = {.fd = -1};
-    struct strbuf fingerprint = {0};
+    assert(b->journal.fd >= 0); /* not a dry run */
     b->results.partial = true;
     enum status s = model_load(&b->options.model, &b->files, &b->model, err);
     if (s == STATUS_OK) {
         b->loaded = true;
         s = fill_head(b, err);
     }
-    if (s == STATUS_OK) {
-        s = bench_fingerprint(b, &fingerprint, err);
+    if (s == STATUS_OK && is_stopped(hooks)) {
+        s = error_set(err, STATUS_INTERRUPTED, -1, "interrupted"); /* the old journal stays */
     }
     if (s == STATUS_OK) {
-        s = journal_open(b->output_dir, b->options.resume, fingerprint.data, &b->results, &journal,
-                         err);
+        s = journal_begin(&b->journal, b->output_dir, b->fingerprint.data, &b->results, err);
     }
     if (s == STATUS_OK) {
-        s = run_cells(b, &journal, hooks, err);
+        print_provenance(b, hooks);
+        s = run_cells(b, hooks, err);
         b->results.partial = s != STATUS_OK;
-        journal_close(&journal);
     }
-    strbuf_deinit(&fingerprint);
     return s;
 }
 
@@ -198,14 +216,25 @@ static enum status write_json(const struct results *r, const char *path, bool cs
     return results_write_json(r, path, err);
 }
 
+/* One file that cannot be written does not keep the others from being written. */
 enum status bench_save(struct bench *b, struct error *err)
 {
-    enum status s = save_one(b, BENCH_SUMMARIES_NAME, results_write_summaries_csv, err);
-    if (s == STATUS_OK) {
-        s = save_one(b, BENCH_METRICS_NAME, results_write_detailed_csv, err);
+    static const struct {
+        const char *name;
+        enum status (*write)(const struct results *, const char *, bool, struct error *);
+    } files[] = {
+        {BENCH_SUMMARIES_NAME, results_write_summaries_csv},
+        {BENCH_METRICS_NAME, results_write_detailed_csv},
+        {BENCH_RESULTS_NAME, write_json},
+    };
+    enum status first = STATUS_OK;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        struct error why = ERROR_INIT;
+        enum status s = save_one(b, files[i].name, files[i].write, &why);
+        if (s != STATUS_OK && first == STATUS_OK) {
+            first = s;
+            *err = why;
+        }
     }
-    if (s == STATUS_OK) {
-        s = save_one(b, BENCH_RESULTS_NAME, write_json, err);
-    }
-    return s;
+    return first;
 }

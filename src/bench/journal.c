@@ -1,6 +1,7 @@
 /* journal.c - see journal.h. */
 #include "bench/journal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,8 +26,12 @@ static enum status open_locked(const char *path, int *fd, struct error *err)
                          strerror(errno));
     }
     if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        int failure = errno;
         close(*fd);
         *fd = -1;
+        if (failure != EWOULDBLOCK) {
+            return error_set(err, STATUS_IO, -1, "%s: cannot lock: %s", path, strerror(failure));
+        }
         return error_set(err, STATUS_USAGE, -1,
                          "%s: another bench writes into this folder; give another --output-dir",
                          path);
@@ -89,11 +94,33 @@ static enum status write_head(struct journal *j, const char *fingerprint,
     return s;
 }
 
-/* Moves an older journal out of the way, under its lock. */
+/* True when the journal holds at least one finished run: a second whole line. */
+static enum status has_runs(const struct journal *j, bool *out, struct error *err)
+{
+    char *text;
+    size_t len;
+    enum status s = fs_read_file(j->path, JOURNAL_MAX_BYTES, &text, &len, err);
+    if (s == STATUS_OK) {
+        const char *first = memchr(text, '\n', len);
+        *out = first != NULL && memchr(first + 1, '\n', len - (size_t)(first + 1 - text)) != NULL;
+        mem_free(text);
+    }
+    return s;
+}
+
+/* Moves an older journal out of the way, under its lock. One without runs is emptied instead, so
+ * that it does not push out one that has some. */
 static enum status set_aside(const char *folder, struct journal *j, struct error *err)
 {
-    if (lseek(j->fd, 0, SEEK_END) == 0) {
-        return STATUS_OK;
+    bool worth_keeping;
+    enum status found = has_runs(j, &worth_keeping, err);
+    if (found != STATUS_OK) {
+        return found;
+    }
+    if (!worth_keeping) {
+        return ftruncate(j->fd, 0) == 0 ? STATUS_OK
+                                        : error_set(err, STATUS_IO, -1, "%s: cannot empty: %s",
+                                                    j->path, strerror(errno));
     }
     char *previous = fs_join(folder, JOURNAL_PREVIOUS_NAME);
     if (previous == NULL) {
@@ -111,30 +138,72 @@ static enum status set_aside(const char *folder, struct journal *j, struct error
     return s;
 }
 
-enum status journal_open(const char *folder, bool resume, const char *fingerprint,
-                         struct results *head, struct journal *out, struct error *err)
+/* "benchmark_summaries.csv.tmp.x1y2z3", "latency_comparison.png.tmp", the probe of a prepare. */
+static bool is_leftover(const char *name)
+{
+    size_t len = strlen(name);
+    const char *tmp = strstr(name, ".tmp.");
+    bool ours = strncmp(name, "benchmark_", 10) == 0 && tmp != NULL && strlen(tmp) == 11;
+    bool chart = len > 8 && strcmp(name + len - 8, ".png.tmp") == 0;
+    return ours || chart || strcmp(name, JOURNAL_PROBE_NAME) == 0;
+}
+
+static void remove_leftovers(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    if (dir == NULL) {
+        return;
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(dir)) != NULL) {
+        if (is_leftover(entry->d_name)) {
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+    closedir(dir);
+}
+
+enum status journal_lock(const char *folder, struct journal *out, struct error *err)
 {
     struct journal j = {.fd = -1, .path = fs_join(folder, JOURNAL_NAME)};
     if (j.path == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a path");
     }
-    size_t kept = 0;
     enum status s = open_locked(j.path, &j.fd, err);
-    if (s == STATUS_OK) {
-        s = resume ? take_runs(j.path, fingerprint, head, &kept, err) : set_aside(folder, &j, err);
-    }
-    if (s == STATUS_OK && resume && ftruncate(j.fd, (off_t)kept) != 0) {
-        s = error_set(err, STATUS_IO, -1, "%s: cannot cut: %s", j.path, strerror(errno));
-    }
-    if (s == STATUS_OK && kept == 0) {
-        s = write_head(&j, fingerprint, head, err);
-    }
     if (s != STATUS_OK) {
         journal_close(&j);
         return s;
     }
+    remove_leftovers(folder);
+    char *charts = fs_join(folder, "plot-data");
+    if (charts != NULL) {
+        remove_leftovers(charts);
+    }
+    mem_free(charts);
     *out = j;
     return STATUS_OK;
+}
+
+enum status journal_resume(struct journal *j, const char *fingerprint, struct results *results,
+                           struct error *err)
+{
+    size_t kept;
+    enum status s = take_runs(j->path, fingerprint, results, &kept, err);
+    if (s == STATUS_OK && ftruncate(j->fd, (off_t)kept) != 0) {
+        s = error_set(err, STATUS_IO, -1, "%s: cannot cut: %s", j->path, strerror(errno));
+    }
+    j->resumed = s == STATUS_OK && kept > 0;
+    return s;
+}
+
+enum status journal_begin(struct journal *j, const char *folder, const char *fingerprint,
+                          const struct results *head, struct error *err)
+{
+    if (j->resumed) {
+        return STATUS_OK;
+    }
+    enum status s = set_aside(folder, j, err);
+    return s == STATUS_OK ? write_head(j, fingerprint, head, err) : s;
 }
 
 enum status journal_append(struct journal *j, const struct run *run, struct error *err)

@@ -15,21 +15,34 @@
 
 #define JOURNAL_NAME          "benchmark_journal.jsonl"
 #define JOURNAL_PREVIOUS_NAME "benchmark_journal.previous.jsonl"
+/* Written and removed again to see whether a folder can be written. */
+#define JOURNAL_PROBE_NAME ".llmsched-probe"
 
 struct journal {
     int fd;
     char *path;
+    bool resumed; /* its runs were taken: begin leaves it as it is */
 };
 
-/*
- * Fresh (resume false): an older journal is kept under JOURNAL_PREVIOUS_NAME, and a new one begins
- * with head's environment, model and settings. Resume: the runs found are added to *head; a torn
- * last line is cut off. A missing journal starts fresh.
- * Errors: USAGE when the folder is in use by another bench or, on resume, the journal is of another
- * matrix; BAD_DATA; IO.
- */
-enum status journal_open(const char *folder, bool resume, const char *fingerprint,
-                         struct results *head, struct journal *out, struct error *err) MUST_USE;
+#define JOURNAL_INIT                                                                               \
+    {                                                                                              \
+        .fd = -1                                                                                   \
+    }
+
+/* Takes the folder for this bench, and removes temporary files that a killed one left there. The
+ * journal itself is not changed. Errors: USAGE when another bench has the folder; IO. */
+enum status journal_lock(const char *folder, struct journal *out, struct error *err) MUST_USE;
+
+/* Adds the runs found to *results and cuts off a torn last line. No journal, or one without a head:
+ * nothing to add. Errors: USAGE when it is of another matrix; BAD_DATA; IO. */
+enum status journal_resume(struct journal *j, const char *fingerprint, struct results *results,
+                           struct error *err) MUST_USE;
+
+/* Unless resumed: an older journal with runs is kept under JOURNAL_PREVIOUS_NAME, and a new one
+ * begins with head's environment, model and settings. */
+enum status journal_begin(struct journal *j, const char *folder, const char *fingerprint,
+                          const struct results *head, struct error *err) MUST_USE;
+
 enum status journal_append(struct journal *j, const struct run *run, struct error *err) MUST_USE;
 void journal_close(struct journal *j);
 

@@ -11,7 +11,7 @@
 #include "tensor/tensor.h"
 
 /* Built-in shapes need no files; a folder of that name wins, so that its tokenizer is used. */
-static enum status locate(const struct model_options *o, struct model_files *f, struct error *err)
+static enum status locate(const struct model_options *o, struct model_parts *f, struct error *err)
 {
     struct error why = ERROR_INIT;
     enum status found = hub_locate(o->model, o->env, &f->path, &why);
@@ -32,10 +32,10 @@ static enum status locate(const struct model_options *o, struct model_files *f, 
     return found;
 }
 
-enum status model_files_open(const struct model_options *o, bool tokenizer_optional,
-                             struct model_files *out, struct error *err)
+enum status model_parts_open(const struct model_options *o, bool tokenizer_optional,
+                             struct model_parts *out, struct error *err)
 {
-    struct model_files f = {0};
+    struct model_parts f = {0};
     enum status s = locate(o, &f, err);
     if (s == STATUS_OK && f.path != NULL) {
         s = tokenizer_open(f.path, f.config.n_vocab, &f.tokenizer, err);
@@ -47,21 +47,21 @@ enum status model_files_open(const struct model_options *o, bool tokenizer_optio
         s = tokenizer_bytes(f.config.n_vocab, &f.tokenizer, err);
     }
     if (s != STATUS_OK) {
-        model_files_close(&f);
+        model_parts_close(&f);
         return s;
     }
     *out = f;
     return STATUS_OK;
 }
 
-void model_files_close(struct model_files *f)
+void model_parts_close(struct model_parts *f)
 {
     tokenizer_close(f->tokenizer);
     mem_free(f->path);
     memset(f, 0, sizeof *f);
 }
 
-static enum status executor_options(const struct model_options *o, const struct model_files *f,
+static enum status executor_options(const struct model_options *o, const struct model_parts *f,
                                     struct exec_model_options *out, struct error *err)
 {
     const struct tensor_ops *ops;
@@ -78,7 +78,7 @@ static enum status executor_options(const struct model_options *o, const struct 
     return s;
 }
 
-enum status model_memory(const struct model_options *o, const struct model_files *f,
+enum status model_memory(const struct model_options *o, const struct model_parts *f,
                          struct exec_model_memory *out, struct error *err)
 {
     struct exec_model_options eo;
@@ -86,7 +86,7 @@ enum status model_memory(const struct model_options *o, const struct model_files
     return s == STATUS_OK ? exec_model_estimate(&eo, out, err) : s;
 }
 
-enum status model_load(const struct model_options *o, struct model_files *files,
+enum status model_load(const struct model_options *o, struct model_parts *files,
                        struct loaded_model *out, struct error *err)
 {
     struct loaded_model m = {0};
@@ -127,7 +127,7 @@ enum status model_load(const struct model_options *o, struct model_files *files,
 void loaded_model_close(struct loaded_model *m)
 {
     exec_model_destroy(m->exec);
-    model_files_close(&m->files);
+    model_parts_close(&m->files);
     mem_free(m->name);
     mem_free(m->tokenizer_text);
     memset(m, 0, sizeof *m);

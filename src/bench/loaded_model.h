@@ -26,14 +26,14 @@ struct model_options {
 };
 
 /* What can be known without reading the weights. */
-struct model_files {
+struct model_parts {
     char *path; /* NULL for a built-in shape */
     struct model_config config;
     struct tokenizer *tokenizer;
 };
 
 struct loaded_model {
-    struct model_files files;
+    struct model_parts files;
     struct exec_model *exec;
     char *name; /* as the user named it */
     char *tokenizer_text;
@@ -43,16 +43,16 @@ struct loaded_model {
 
 /* Errors: NOT_FOUND (both remedies), BAD_MODEL, UNSUPPORTED, ... Tokenizer missing: NOT_FOUND
  * unless tokenizer_optional (then files->tokenizer is NULL) or random weights (then bytes). */
-enum status model_files_open(const struct model_options *options, bool tokenizer_optional,
-                             struct model_files *out, struct error *err) MUST_USE;
-void model_files_close(struct model_files *f);
+enum status model_parts_open(const struct model_options *options, bool tokenizer_optional,
+                             struct model_parts *out, struct error *err) MUST_USE;
+void model_parts_close(struct model_parts *f);
 
 /* Bytes the executor would take; compared with what the machine has left by the caller. */
-enum status model_memory(const struct model_options *options, const struct model_files *files,
+enum status model_memory(const struct model_options *options, const struct model_parts *files,
                          struct exec_model_memory *out, struct error *err) MUST_USE;
 
 /* Reads and packs the weights; takes over *files (zeroed) on success. */
-enum status model_load(const struct model_options *options, struct model_files *files,
+enum status model_load(const struct model_options *options, struct model_parts *files,
                        struct loaded_model *out, struct error *err) MUST_USE;
 void loaded_model_close(struct loaded_model *m);
 

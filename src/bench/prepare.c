@@ -10,10 +10,9 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
-#include "base/rng.h"
 #include "bench/bench_int.h"
 #include "bench/environment.h"
-#include "sched/registry.h"
+#include "tensor/tensor.h"
 
 enum status bench_tokenize_prompts(struct bench *b, struct error *err)
 {
@@ -70,59 +69,74 @@ static enum status make_cells(struct bench *b, struct error *err)
     return STATUS_OK;
 }
 
-static uint64_t hash_prompts(const struct bench *b)
+uint32_t bench_max_new_tokens(const struct bench *b, size_t prompt)
 {
-    uint64_t h = b->prompts.n;
-    for (size_t i = 0; i < b->ids.n; i++) {
-        h = rng_at(h, (uint64_t)(uint32_t)b->ids.ids[i]);
+    uint32_t own = b->tokenized[prompt].max_new_tokens;
+    if (own != 0) {
+        return own;
     }
-    return h;
+    return b->options.workload == WORKLOAD_MIXED ? WORKLOAD_MIXED_MAX : b->options.max_new_tokens;
 }
 
-enum status bench_fingerprint(const struct bench *b, struct strbuf *out, struct error *err)
+/* A request that can never run would be rejected in every run: the run could not be compared. */
+static enum status check_lengths(const struct bench *b, struct error *err)
 {
-    const struct bench_options *o = &b->options;
-    const struct exec_model *exec = b->model.exec;
-    strbuf_printf(out, "model=%s format=%s commit=%s isa=%s threads=%u sizes=", b->model.name,
-                  b->model.format, llmsched_commit, exec_model_isa(exec), exec_model_threads(exec));
-    for (uint32_t i = 0; i < o->n_sizes; i++) {
-        strbuf_printf(out, "%s%u", i > 0 ? "," : "", o->sizes[i]);
-    }
-    strbuf_printf(out, " runs=%u schedulers=", o->runs);
-    for (uint32_t i = 0; i < o->n_specs; i++) {
-        strbuf_printf(out, "%s%s(%s ", i > 0 ? "," : "", o->specs[i].label,
-                      o->specs[i].policy->name);
-        policy_params_print(o->specs[i].policy, &o->specs[i].params, out);
-        strbuf_puts(out, ")");
-    }
-    strbuf_printf(out,
-                  " max_concurrent=%u max_queue=%u kv_blocks=%u max_new_tokens=%u workload=%d "
-                  "temperature=%.9g top_k=%u top_p=%.9g ignore_eos=%d warmup=%u seed=%llu "
-                  "prompts=%016llx",
-                  o->max_concurrent, o->max_queue, o->model.kv_blocks, o->max_new_tokens,
-                  (int)o->workload, (double)o->sampling.temperature, o->sampling.top_k,
-                  (double)o->sampling.top_p, (int)o->ignore_eos, o->warmup,
-                  (unsigned long long)o->seed, (unsigned long long)hash_prompts(b));
-    return out->failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the fingerprint")
-                       : STATUS_OK;
-}
-
-/* Bytes of all result files, generously: a row of each request twice (CSV, JSON) and the journal.
- */
-static uint64_t results_bytes(const struct bench *b)
-{
-    uint64_t per_request = 1024 + (uint64_t)b->options.max_new_tokens * 12;
-    uint64_t texts = 0;
+    uint64_t capacity = (uint64_t)b->options.model.kv_blocks * TENSOR_KV_TILE;
     for (size_t i = 0; i < b->prompts.n; i++) {
-        texts += b->prompts.items[i].len;
+        uint32_t prompt = b->tokenized[i].n_ids;
+        uint32_t new_tokens = bench_max_new_tokens(b, i);
+        uint64_t total = (uint64_t)prompt + new_tokens;
+        if (total > b->files.config.n_ctx || total > capacity) {
+            bool context = total > b->files.config.n_ctx;
+            return error_set(
+                err, STATUS_USAGE, -1,
+                "%s: prompt %zu (%u tokens) and %u new tokens exceed %s of %llu; shorten "
+                "it, lower --max-new-tokens%s",
+                b->prompts_name, i + 1, prompt, new_tokens,
+                context ? "the model's context" : "the KV cache",
+                (unsigned long long)(context ? b->files.config.n_ctx : capacity),
+                context ? "" : ", or raise --kv-blocks");
+        }
     }
-    assert(b->prompts.n > 0);
-    per_request += texts / b->prompts.n;
+    return STATUS_OK;
+}
+
+/* Bytes that one request's results take, in memory or in one file, generously. */
+static uint64_t bytes_per_request(const struct bench *b)
+{
+    uint64_t most = 0;
+    for (size_t i = 0; i < b->prompts.n; i++) {
+        uint64_t bytes = b->prompts.items[i].len + (uint64_t)bench_max_new_tokens(b, i) * 16;
+        most = bytes > most ? bytes : most;
+    }
+    return most + 1024;
+}
+
+static uint64_t matrix_rows(const struct bench *b)
+{
     uint64_t rows = 0;
     for (uint32_t i = 0; i < b->n_cells; i++) {
         rows += b->cells[i].size;
     }
-    return 4 * rows * per_request + (8U << 20);
+    return rows;
+}
+
+/* None of the names that are written at the end may be taken by a folder. */
+static enum status check_names(const struct bench *b, struct error *err)
+{
+    static const char *const names[] = {JOURNAL_NAME, BENCH_SUMMARIES_NAME, BENCH_METRICS_NAME,
+                                        BENCH_RESULTS_NAME, BENCH_REPORT_NAME};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = fs_join(b->output_dir, names[i]);
+        bool taken = path != NULL && fs_is_dir(path);
+        mem_free(path);
+        if (taken) {
+            return error_set(err, STATUS_IO, -1,
+                             "--output-dir %s: %s is a folder there; move it or give another",
+                             b->output_dir, names[i]);
+        }
+    }
+    return STATUS_OK;
 }
 
 /* The folder exists or is made, can be written, and has room. */
@@ -133,7 +147,7 @@ static enum status check_folder(const struct bench *b, struct error *err)
         error_prefix(err, "--output-dir");
         return s;
     }
-    char *probe = fs_join(b->output_dir, ".llmsched-probe");
+    char *probe = fs_join(b->output_dir, JOURNAL_PROBE_NAME);
     if (probe == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a path");
     }
@@ -149,7 +163,8 @@ static enum status check_folder(const struct bench *b, struct error *err)
     struct statvfs fs;
     if (s == STATUS_OK && statvfs(b->output_dir, &fs) == 0) {
         uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
-        uint64_t need = results_bytes(b);
+        /* journal, two CSVs, JSON; charts and their data */
+        uint64_t need = 4 * matrix_rows(b) * bytes_per_request(b) + (8U << 20);
         if (left < need) {
             s = error_set(
                 err, STATUS_IO, -1,
@@ -158,7 +173,7 @@ static enum status check_folder(const struct bench *b, struct error *err)
                 b->output_dir, (unsigned long long)left, (unsigned long long)need);
         }
     }
-    return s;
+    return s == STATUS_OK ? check_names(b, err) : s;
 }
 
 static enum status check_memory(const struct bench *b, struct error *err)
@@ -168,16 +183,40 @@ static enum status check_memory(const struct bench *b, struct error *err)
     if (s != STATUS_OK) {
         return s;
     }
+    /* All rows stay in memory until the files are made; writing JSON holds them once more. */
+    uint64_t results = 2 * matrix_rows(b) * bytes_per_request(b);
+    uint64_t total = need.total_bytes + results;
     uint64_t available = environment_memory_available();
-    if (need.total_bytes <= available) {
+    if (total <= available) {
         return STATUS_OK;
     }
     return error_set(err, STATUS_NO_MEMORY, -1,
-                     "the run needs %llu bytes (weights %llu, KV cache %llu, activations %llu) and "
-                     "%llu are available; lower --kv-blocks (now %u) or take a smaller --model",
-                     (unsigned long long)need.total_bytes, (unsigned long long)need.weight_bytes,
+                     "the run needs %llu bytes (weights %llu, KV cache %llu, activations %llu, "
+                     "results %llu) and %llu are available; lower --kv-blocks (now %u) or --sizes, "
+                     "or take a smaller --model",
+                     (unsigned long long)total, (unsigned long long)need.weight_bytes,
                      (unsigned long long)need.kv_bytes, (unsigned long long)need.activation_bytes,
-                     (unsigned long long)available, b->options.model.kv_blocks);
+                     (unsigned long long)results, (unsigned long long)available,
+                     b->options.model.kv_blocks);
+}
+
+/* What has to do with files, in the order in which a fault is cheapest to mend. */
+static enum status check_places(struct bench *b, struct error *err)
+{
+    enum status s = check_memory(b, err);
+    if (s == STATUS_OK && !b->options.dry_run) {
+        s = check_folder(b, err);
+    }
+    if (s == STATUS_OK && !b->options.dry_run) {
+        s = journal_lock(b->output_dir, &b->journal, err);
+    }
+    if (s == STATUS_OK) {
+        s = bench_fingerprint(b, err);
+    }
+    if (s == STATUS_OK && b->options.resume && !b->options.dry_run) {
+        s = journal_resume(&b->journal, b->fingerprint.data, &b->results, err);
+    }
+    return s;
 }
 
 static enum status copy_texts(const struct bench_options *o, struct bench *b, struct error *err)
@@ -199,6 +238,7 @@ enum status bench_prepare(const struct bench_options *options, struct bench **ou
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the bench");
     }
     b->options = *options;
+    b->journal = (struct journal)JOURNAL_INIT;
     enum status s = scheduler_spec_check(options->specs, options->n_specs, err);
     if (s == STATUS_OK) {
         s = copy_texts(options, b, err);
@@ -208,7 +248,7 @@ enum status bench_prepare(const struct bench_options *options, struct bench **ou
                                           : prompts_builtin(&b->prompts, err);
     }
     if (s == STATUS_OK) {
-        s = model_files_open(&options->model, false, &b->files, err);
+        s = model_parts_open(&options->model, false, &b->files, err);
     }
     if (s == STATUS_OK) {
         s = bench_tokenize_prompts(b, err);
@@ -217,10 +257,10 @@ enum status bench_prepare(const struct bench_options *options, struct bench **ou
         s = make_cells(b, err);
     }
     if (s == STATUS_OK) {
-        s = check_memory(b, err);
+        s = check_lengths(b, err);
     }
     if (s == STATUS_OK) {
-        s = check_folder(b, err);
+        s = check_places(b, err);
     }
     if (s != STATUS_OK) {
         bench_destroy(b);
@@ -235,12 +275,14 @@ void bench_destroy(struct bench *b)
     if (b == NULL) {
         return;
     }
+    journal_close(&b->journal);
+    strbuf_deinit(&b->fingerprint);
     results_deinit(&b->results);
     mem_free(b->cells);
     mem_free(b->tokenized);
     token_ids_deinit(&b->ids);
     prompts_deinit(&b->prompts);
-    model_files_close(&b->files);
+    model_parts_close(&b->files);
     if (b->loaded) {
         loaded_model_close(&b->model);
     }

@@ -42,7 +42,7 @@ static struct bench_flags default_flags(bool quick)
         .ignore_eos = "auto",
         .output_dir = ".",
         .runs = quick ? 2 : 3,
-        .max_concurrent = quick ? 6 : 10,
+        .max_concurrent = quick ? 8 : 10,
         .max_new_tokens = quick ? 8 : 20,
         .max_queue = ENGINE_DEFAULT_MAX_QUEUE,
         .warmup = quick ? 2 : WARMUP_BY_CONCURRENCY,
@@ -187,7 +187,7 @@ static size_t option_table(struct bench_flags *f, struct option_spec *out)
         {.name = "--quick",
          .kind = OPTION_FLAG,
          .target = &f->quick,
-         .help = "a first result in seconds: 6 requests, 2 runs, 8 tokens"},
+         .help = "a first result in seconds: 8 requests at once, 2 runs, 8 tokens"},
         {.name = "--dry-run",
          .kind = OPTION_FLAG,
          .target = &f->dry_run,
@@ -222,7 +222,7 @@ static enum status parse_sizes(const struct text_list *l, bool quick, struct ben
 {
     static const uint32_t usual[] = {25, 50, 100};
     if (l->n == 0 && quick) {
-        o->sizes[0] = 6;
+        o->sizes[0] = 8;
         o->n_sizes = 1;
     } else if (l->n == 0) {
         memcpy(o->sizes, usual, sizeof usual);
@@ -300,6 +300,10 @@ static enum status make_options(const struct bench_flags *f, struct scheduler_sp
     o->output_dir = f->output_dir;
     o->resume = f->resume;
     o->csv_safe = f->csv_safe;
+    o->dry_run = f->dry_run;
+    if (s == STATUS_OK && f->dry_run && f->json) {
+        s = error_set(err, STATUS_USAGE, -1, "--dry-run prints text: leave --json out");
+    }
     return s;
 }
 
@@ -393,7 +397,36 @@ static bool check_thresholds(const struct threshold *t, size_t n, const struct r
     return passed;
 }
 
-/* Saves and shows what is finished; code is what the run itself ended with. */
+/* False when a run has nothing to measure; says which. */
+static bool check_validity(const struct results *r)
+{
+    bool valid = true;
+    for (size_t i = 0; i < r->n_runs; i++) {
+        const struct run *run = &r->runs[i];
+        if (run->summary.successful_requests == 0) {
+            fprintf(
+                stderr,
+                "llmsched: measurement invalid: %s with %llu requests, run %llu: none succeeded "
+                "(%s)\n",
+                run->scheduler, (unsigned long long)run->request_size,
+                (unsigned long long)run->run_num, run->n_rows > 0 ? run->rows[0].error : "");
+            valid = false;
+        }
+    }
+    return valid;
+}
+
+static void show_comparison(const struct results *r)
+{
+    struct strbuf text = {0};
+    strbuf_putc(&text, '\n');
+    text_comparison(r, &text);
+    fputs(strbuf_text(&text), stdout);
+    strbuf_deinit(&text);
+}
+
+/* Saves and shows what is finished. `code` is what the run itself ended with and comes first; then
+ * a fault in saving, an invalid measurement, a threshold. */
 static int conclude(struct bench *b, const struct bench_flags *f, const struct threshold *t,
                     size_t n_thresholds, int code)
 {
@@ -404,32 +437,28 @@ static int conclude(struct bench *b, const struct bench_flags *f, const struct t
     }
     bool drawn = false;
     enum status s = bench_save(b, &err);
-    if (s == STATUS_OK) {
-        s = draw(f, r, &drawn, &err);
+    int saved = s == STATUS_OK ? 0 : fail(s, &err);
+    if (s == STATUS_OK && (s = draw(f, r, &drawn, &err)) != STATUS_OK) {
+        saved = fail(s, &err);
     }
-    if (f->json) {
-        int json = s == STATUS_OK ? print_json_file(f->output_dir) : 0;
-        code = code != 0 ? code : json;
-    } else {
-        struct strbuf text = {0};
-        strbuf_putc(&text, '\n');
-        text_comparison(r, &text);
-        fputs(strbuf_text(&text), stdout);
-        strbuf_deinit(&text);
+    if (!f->json) {
+        show_comparison(r);
+    } else if (saved == 0) {
+        saved = print_json_file(f->output_dir);
     }
-    if (s != STATUS_OK) {
-        int failed = fail(s, &err);
-        return code != 0 ? code : failed;
-    }
-    if (!f->quiet) {
+    if (saved == 0 && !f->quiet) {
         log_info("results in %s: " BENCH_SUMMARIES_NAME ", " BENCH_METRICS_NAME
                  ", " BENCH_RESULTS_NAME ", " BENCH_REPORT_NAME "%s",
                  f->output_dir, drawn ? ", charts" : "");
     }
-    if (code == 0 && !check_thresholds(t, n_thresholds, r)) {
-        return status_exit_code(STATUS_THRESHOLD);
+    bool valid = check_validity(r);
+    bool passed = code != 0 || check_thresholds(t, n_thresholds, r);
+    if (code != 0 || saved != 0) {
+        return code != 0 ? code : saved;
     }
-    return code;
+    return !valid   ? status_exit_code(STATUS_INVALID)
+           : passed ? 0
+                    : status_exit_code(STATUS_THRESHOLD);
 }
 
 static int run_matrix(struct bench *b, const struct bench_flags *f, const struct threshold *t,

@@ -201,9 +201,9 @@ static int load_and_generate(const struct generate_flags *f)
     struct progress progress = progress_bar_hook(&bar);
     struct hub_env env = hub_env_from_environment();
     struct model_options options = model_options_from(&f->model, &env, &progress);
-    struct model_files files = {0};
+    struct model_parts files = {0};
     struct loaded_model model = {0};
-    enum status s = model_files_open(&options, f->prompt_ids != NULL, &files, &err);
+    enum status s = model_parts_open(&options, f->prompt_ids != NULL, &files, &err);
     if (s == STATUS_OK) {
         s = model_load(&options, &files, &model, &err);
         progress_bar_clear(&bar);
@@ -216,7 +216,7 @@ static int load_and_generate(const struct generate_flags *f)
         s = generate(f, &model, &err);
         loaded_model_close(&model);
     }
-    model_files_close(&files);
+    model_parts_close(&files);
     if (s == STATUS_INTERRUPTED) {
         return stop_exit_code();
     }

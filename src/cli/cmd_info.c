@@ -44,7 +44,7 @@ static void print_config(const struct model_config *c)
 }
 
 static enum status print_weights(const struct model_options *options,
-                                 const struct model_files *files, struct error *err)
+                                 const struct model_parts *files, struct error *err)
 {
     struct weights *weights;
     enum status s = options->random_weights
@@ -73,8 +73,8 @@ static int info_model(const struct model_flags *flags)
     struct error err = ERROR_INIT;
     struct hub_env env = hub_env_from_environment();
     struct model_options options = model_options_from(flags, &env, NULL);
-    struct model_files files;
-    enum status s = model_files_open(&options, true, &files, &err);
+    struct model_parts files;
+    enum status s = model_parts_open(&options, true, &files, &err);
     if (s != STATUS_OK) {
         return fail(s, &err);
     }
@@ -85,7 +85,7 @@ static int info_model(const struct model_flags *flags)
     printf("tokenizer     %s\n",
            files.tokenizer != NULL ? tokenizer_describe(files.tokenizer) : "none found");
     s = print_weights(&options, &files, &err);
-    model_files_close(&files);
+    model_parts_close(&files);
     return s == STATUS_OK ? 0 : fail(s, &err);
 }
 

@@ -42,9 +42,9 @@ static int tokenize(const struct model_flags *flags, const char *text, size_t le
     struct error err = ERROR_INIT;
     struct hub_env env = hub_env_from_environment();
     struct model_options options = model_options_from(flags, &env, NULL);
-    struct model_files files;
+    struct model_parts files;
     struct token_ids ids = {0};
-    enum status s = model_files_open(&options, false, &files, &err);
+    enum status s = model_parts_open(&options, false, &files, &err);
     if (s != STATUS_OK) {
         return fail(s, &err);
     }
@@ -56,7 +56,7 @@ static int tokenize(const struct model_flags *flags, const char *text, size_t le
         putchar('\n');
     }
     token_ids_deinit(&ids);
-    model_files_close(&files);
+    model_parts_close(&files);
     return s == STATUS_OK ? 0 : fail(s, &err);
 }
 

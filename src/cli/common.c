@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/monotime.h"
@@ -92,6 +93,12 @@ static void format_duration(double seconds, char *out, size_t out_bytes)
     }
 }
 
+static int terminal_columns(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+}
+
 static void draw(struct progress_bar *bar, const char *what, uint64_t done, uint64_t total,
                  uint64_t now)
 {
@@ -112,7 +119,9 @@ static void draw(struct progress_bar *bar, const char *what, uint64_t done, uint
         cells[i] = (double)i < frac * BAR_CELLS ? '#' : '.';
     }
     cells[BAR_CELLS] = '\0';
-    fprintf(stderr, "\r\033[K[%s] %3.0f %%  %s%s", cells, 100.0 * frac, what, eta);
+    char line[256];
+    snprintf(line, sizeof line, "[%s] %3.0f %%  %s%s", cells, 100.0 * frac, what, eta);
+    fprintf(stderr, "\r\033[K%.*s", terminal_columns() - 1, line); /* a wrapped line stays behind */
     bar->drawn = true;
 }
 
@@ -170,8 +179,8 @@ static void on_stop(int sig)
     if (stop != 0) {
         _exit(128 + sig);
     }
-    stop = 1;
     stop_signal = sig;
+    stop = 1;
     static const char text[] = "\nllmsched: stopping; once more to quit at once\n";
     ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
     (void)n;

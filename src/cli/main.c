@@ -2,9 +2,11 @@
  * main.c - picks the subcommand. Only this folder prints to stdout, reads the environment and
  * exits.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/environment.h"
 #include "cli/common.h"
@@ -48,8 +50,20 @@ static int unknown_command(const char *word)
     return status_exit_code(STATUS_USAGE);
 }
 
+/* A closed standard stream would be the next file that is opened, and a message would land in it.
+ * Its place is taken by one that cannot be written, so that a lost output is still an error. */
+static void reserve_standard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) {
+            _exit(status_exit_code(STATUS_IO));
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
+    reserve_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write, reported as such */
     if (argc < 2) {
         print_usage(stderr);

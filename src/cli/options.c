@@ -222,7 +222,9 @@ static enum status take_option(const struct option_spec *specs, size_t n_specs, 
         return store(o, value, err);
     }
     if (*i + 1 >= argc || looks_like_option(argv[*i + 1])) {
-        return error_set(err, STATUS_USAGE, -1, "%s needs a value (%s)", o->name, o->value);
+        return error_set(err, STATUS_USAGE, -1,
+                         "%s needs a value; one that begins with '-' is given as %s=VALUE", o->name,
+                         o->name);
     }
     enum status s = STATUS_OK;
     do {

@@ -13,9 +13,10 @@ static const struct request *next(void *self, uint64_t now_ns, uint64_t *next_at
         *next_at_ns = TIME_NEVER;
         return NULL;
     }
-    struct request *r = &c->requests[c->issued++];
-    /* The first requests have no completion before them: they are planned for the start. */
-    r->arrival_ns = c->done > 0 ? c->free_at_ns : now_ns;
+    struct request *r = &c->requests[c->issued];
+    if (c->issued++ < c->concurrency) {
+        r->arrival_ns = now_ns; /* the first ones follow no completion */
+    }
     return r;
 }
 
@@ -24,8 +25,11 @@ static void on_done(void *self, const struct request *request, uint64_t now_ns)
     (void)request;
     struct closed_loop *c = self;
     assert(c->done < c->issued);
-    c->done++;
-    c->free_at_ns = now_ns;
+    /* The n-th completion makes place for request concurrency + n, whenever that is asked for. */
+    uint64_t follower = (uint64_t)c->concurrency + c->done++;
+    if (follower < c->n) {
+        c->requests[follower].arrival_ns = now_ns;
+    }
 }
 
 void closed_loop_init(struct closed_loop *c, struct request *requests, uint32_t n,

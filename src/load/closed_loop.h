@@ -12,12 +12,11 @@
 #include "core/source.h"
 
 struct closed_loop {
-    struct request *requests; /* in order; arrival_ns is written when issued */
+    struct request *requests; /* in order; arrival_ns is written when its place becomes free */
     uint32_t n;
     uint32_t concurrency;
     uint32_t issued;
     uint32_t done;
-    uint64_t free_at_ns; /* the last instant at which a place became free */
 };
 
 /* requests: borrowed until the run ends. concurrency >= 1. */

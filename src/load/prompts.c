@@ -33,6 +33,10 @@ static enum status add_copy(struct prompt_set *set, const char *text, size_t len
     if (len == 0) {
         return error_set(err, STATUS_BAD_DATA, -1, "the prompt is empty");
     }
+    if (memchr(text, '\0', len) != NULL) {
+        return error_set(err, STATUS_BAD_DATA, -1,
+                         "the prompt holds a NUL character, which no result file can carry");
+    }
     char *copy = arena_strndup(&set->texts, text, len);
     if (copy == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a prompt of %zu bytes", len);

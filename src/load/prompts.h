@@ -19,7 +19,7 @@
 #define PROMPTS_MAX_COUNT      ((size_t)1000000)
 
 struct prompt {
-    const char *text; /* NUL-terminated; may hold NUL bytes before len when it came from JSON */
+    const char *text; /* len bytes without NUL, and a closing one */
     size_t len;
     uint32_t max_new_tokens; /* 0: the run's setting */
 };

@@ -254,7 +254,7 @@ static enum status read_divisors(const struct keys *k, const struct gguf_tensor 
         return error_set(k->err, STATUS_BAD_MODEL, (int64_t)t->offset,
                          "%s: tensor '%s' is not %u numbers of type F32", path, t->name, n);
     }
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_set(k->err, STATUS_IO, -1, "%s: cannot be opened again", path);
     }

@@ -563,7 +563,7 @@ enum status gguf_parse(const void *data, size_t len, uint64_t file_bytes, const 
 enum status gguf_open(const char *path, struct gguf **out, struct error *err)
 {
     struct reader r = {.path = path, .err = err};
-    r.fd = open(path, O_RDONLY | O_CLOEXEC);
+    r.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (r.fd < 0) {
         return error_set(err, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, -1, "%s: %s", path,
                          strerror(errno));

@@ -327,7 +327,7 @@ static enum status read_header(int fd, const char *path, uint64_t file_bytes,
 
 enum status safetensors_open(const char *path, struct safetensors **out, struct error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_set(err, errno == ENOENT ? STATUS_NOT_FOUND : STATUS_IO, -1, "%s: %s", path,
                          strerror(errno));

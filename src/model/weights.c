@@ -24,7 +24,7 @@ enum status weights_open_file(struct weights *w, uint32_t index, const char *pat
                               uint64_t expected_bytes, struct error *err)
 {
     assert(index == w->n_files);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
         return error_set(err, STATUS_IO, -1, "%s: %s", path, strerror(errno));
     }

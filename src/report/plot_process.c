@@ -28,7 +28,15 @@ static int spawn_in(const char *folder, char *const argv[], int error_pipe, pid_
                                                               O_WRONLY, 0);
     failure = failure != 0 ? failure
                            : posix_spawn_file_actions_adddup2(&actions, error_pipe, STDERR_FILENO);
-    failure = failure != 0 ? failure : posix_spawnp(pid, argv[0], &actions, NULL, argv, environ);
+    posix_spawnattr_t attributes;
+    failure = failure != 0 ? failure : posix_spawnattr_init(&attributes);
+    if (failure == 0) {
+        /* A group of its own: Ctrl-C is for us, who then finish the chart that is being drawn. */
+        failure = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+        failure = failure != 0 ? failure
+                               : posix_spawnp(pid, argv[0], &actions, &attributes, argv, environ);
+        posix_spawnattr_destroy(&attributes);
+    }
     posix_spawn_file_actions_destroy(&actions);
     return failure;
 }

@@ -37,7 +37,7 @@ def small(tiny, out, *more):
 def matrix(tiny, folder):
     out = os.path.join(folder, "deep", "out")
     p = expect(small(tiny, out), 0,
-               out=["TESTING WITH 5 REQUESTS (random weights)", "TESTING WITH 9 REQUESTS", "--- Run 1/2 ---",
+               out=["256 blocks of 16 tokens", "seed 42", "TESTING WITH 5 REQUESTS (random weights)", "TESTING WITH 9 REQUESTS", "--- Run 1/2 ---",
                     "--- Run 2/2 ---", "NAIVE SCHEDULER - Run 1", "CONTINUOUS SCHEDULER - Run 2",
                     "SCHEDULER COMPARISON SUMMARY", "random weights"])
     s = rows(out, SUMMARIES)
@@ -79,7 +79,6 @@ def matrix(tiny, folder):
 
 def thresholds(tiny, folder):
     out = os.path.join(folder, "gate")
-    base = small(tiny, out, "--runs", "1", "--sizes", "3", "--quiet")
     base = args_for(tiny, out, "--sizes", "3", "--runs", "1", "--max-new-tokens", "3",
                     "--schedulers", "continuous", "--quiet")
     expect(base + ["--fail-if", "continuous.throughput_req_per_sec<0.001"], 0)
@@ -124,7 +123,7 @@ def prompts(tiny, folder):
 def dry(tiny, folder):
     out = os.path.join(folder, "dry")
     expect(small(tiny, out, "--dry-run"), 0, out=["cells", "memory", "time"])
-    check(not os.path.exists(os.path.join(out, JOURNAL)), "a dry run writes nothing")
+    check(not os.path.exists(out), "a dry run writes nothing")
 
 
 def journal_keys(out):
@@ -206,11 +205,18 @@ def kills(tiny, folder):
         if os.path.exists(os.path.join(out, RESULTS)):
             with open(os.path.join(out, RESULTS), encoding="utf-8") as f:
                 json.load(f)
+        known = {SUMMARIES, METRICS, RESULTS, JOURNAL, "benchmark_report.txt",
+                 "benchmark_journal.previous.jsonl"}
+        extra = [n for n in os.listdir(out) if n not in known and ".tmp." not in n
+                 and n != ".llmsched-probe"] if os.path.exists(out) else []
+        check(not extra, f"unknown files: {extra}")
         keys = journal_keys(out)
         check(len(keys) == len(set(keys)), f"a run stands twice: {keys}")
     print(f"{seen} of {tries} processes were killed while they ran", flush=True)
     check(seen >= tries // 2, f"only {seen} kills hit a running bench")
     complete(tiny, out, more, 12)
+    left = [n for n in os.listdir(out) if ".tmp" in n or n == ".llmsched-probe"]
+    check(not left, f"temporary files of killed runs are removed: {left}")
 
 
 def disk(tiny, folder):
@@ -237,8 +243,65 @@ def disk(tiny, folder):
     p.wait()
 
 
+def refused(tiny, folder):
+    """What can be known before minutes are spent is said then, and nothing is written."""
+    out = os.path.join(folder, "refused")
+    base = args_for(tiny, out, "--sizes", "2", "--runs", "1", "--schedulers", "continuous")
+    expect(base + ["--max-new-tokens", "2000"], 2, err=["prompt 1", "context", "--max-new-tokens"])
+    expect(base + ["--max-new-tokens", "900", "--kv-blocks", "8"], 2, err=["KV cache", "--kv-blocks"])
+    fifo = os.path.join(folder, "fifo")
+    os.mkfifo(fifo)
+    expect(base + ["--prompts", fifo], 3, err="not a regular file", timeout=20)
+    expect(["plot", "--summaries", fifo], 3, err="not a regular file", timeout=20)
+    check(not os.path.exists(out), "a refused bench leaves no folder")
+    os.makedirs(os.path.join(out, METRICS))
+    expect(base, 1, err=[METRICS, "is a folder"])
+    os.rmdir(os.path.join(out, METRICS))
+
+
+def journals(tiny, folder):
+    """Finished runs survive closed streams, restarts that die early, and resuming something else."""
+    out = os.path.join(folder, "journals")
+    base = args_for(tiny, out, "--sizes", "3", "--runs", "1", "--max-new-tokens", "3",
+                    "--schedulers", "continuous")
+    for closed in (">&-", "2>&-", "<&-"):
+        p = subprocess.run(["bash", "-c", f'"$0" "$@" {closed}', BINARY] + base, timeout=60,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        check((p.returncode != 0) == (closed == ">&-"), f"{closed}: exit {p.returncode}")
+        with open(os.path.join(out, JOURNAL), encoding="utf-8") as f:
+            lines = f.read().splitlines()
+        check(len(lines) == 2 and all(json.loads(line) for line in lines), f"{closed}: {lines}")
+    expect(base + ["--resume"], 0)
+    # Two starts that end before their first run: the finished runs are still there.
+    previous = os.path.join(out, "benchmark_journal.previous.jsonl")
+    for _ in range(2):
+        p = subprocess.Popen([BINARY] + base + ["--warmup", "90000"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        p.stdout.readline()  # the journal has begun
+        p.kill()
+        p.communicate()
+    with open(previous, encoding="utf-8") as f:
+        check(len(f.read().splitlines()) == 2, "a journal without runs must not push out one with")
+    # The same ids in other pieces, another limit of a prompt, another file behind the name.
+    path = os.path.join(folder, "p.jsonl")
+
+    def resume(lines, code, **kw):
+        with open(path, "w") as f:
+            f.write("\n".join(lines))
+        expect(base + ["--prompts", path] + (["--resume"] if code is not None else []), code or 0, **kw)
+
+    resume(['{"prompt": "ab"}', '{"prompt": "c", "max_new_tokens": 2}'], None)
+    resume(['{"prompt": "ab"}', '{"prompt": "c", "max_new_tokens": 2}'], 0)
+    resume(['{"prompt": "a"}', '{"prompt": "bc", "max_new_tokens": 2}'], 2, err="another matrix")
+    resume(['{"prompt": "ab"}', '{"prompt": "c", "max_new_tokens": 3}'], 2, err="another matrix")
+    os.utime(os.path.join(tiny, "config.json"), (1, 1))
+    resume(['{"prompt": "ab"}', '{"prompt": "c", "max_new_tokens": 2}'], 2, err="another matrix")
+
+
 with tempfile.TemporaryDirectory() as folder:
     tiny = tiny_model(folder)
+    refused(tiny, folder)
+    journals(tiny, folder)
     matrix(tiny, folder)
     thresholds(tiny, folder)
     variants(tiny, folder)

@@ -9,6 +9,8 @@ from harness import *  # noqa: E402
 BENCH_ERRORS = [
     # arguments, part of the message
     (["--sizes"], "needs a value"),
+    (["--seed", "-x"], "--seed=VALUE"),
+    (["--dry-run", "--json"], "leave --json out"),
     (["--sizes", ","], "names nothing"),
     (["--schedulers="], "names nothing"),
     (["--sizes", "0"], "not a number from 1"),

@@ -68,6 +68,7 @@ static void test_bad_files(void **state)
         {"[\"a\", 5]", "element 1"},
         {"[\"a\"", "line 1"},
         {"[\"\"]", "empty"},
+        {"[\"a\\u0000b\"]", "NUL"},
         {"{\"prompt\": \"a\"}\n{\"prompt\": 5}", "line 2"},
         {"{\"prompt\": \"a\"}\n{\"promt\": \"x\"}", "line 2"},
         {"{\"prompt\": \"a\", \"max_new_tokens\": 0}", "max_new_tokens"},
@@ -171,10 +172,10 @@ static void test_closed_loop(void **state)
     assert_int_equal(third->arrival_ns,
                      250); /* when the place became free, not when it was asked */
     assert_null(s.next(s.self, 300, &at));
-    s.on_done(s.self, &requests[0], 400);
-    s.on_done(s.self, &requests[2], 400);
-    assert_non_null(s.next(s.self, 400, &at));
-    assert_non_null(s.next(s.self, 400, &at));
+    s.on_done(s.self, &requests[0], 350);
+    s.on_done(s.self, &requests[2], 400); /* two ends before the next is asked for */
+    assert_int_equal(s.next(s.self, 450, &at)->arrival_ns, 350);
+    assert_int_equal(s.next(s.self, 450, &at)->arrival_ns, 400);
     s.on_done(s.self, &requests[3], 500);
     assert_null(s.next(s.self, 500, &at)); /* none left */
     assert_int_equal(at, TIME_NEVER);
