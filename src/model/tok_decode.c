@@ -8,6 +8,8 @@
  * time; here the well-formed characters of such a run stay.
  */
 #include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -311,6 +313,13 @@ static void push_bytes(struct detok *d, const char *text, size_t n, struct strbu
 void detok_push(struct detok *d, int32_t id, struct strbuf *out)
 {
     const struct tokenizer *t = d->tokenizer;
+    if (t->engine == TOK_ENGINE_BYTES && id >= TOK_BYTE_COUNT) {
+        char shown[16]; /* no text belongs to it: a reader of results should still see it */
+        int n = snprintf(shown, sizeof shown, "<%" PRId32 ">", id);
+        d->started = true;
+        push_bytes(d, shown, (size_t)n, out);
+        return;
+    }
     if (id < 0 || (uint32_t)id >= t->n_ids) {
         return;
     }

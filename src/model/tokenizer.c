@@ -336,7 +336,7 @@ enum status tokenizer_encode(const struct tokenizer *t, const char *text, size_t
 
 enum status tokenizer_bytes(uint32_t n_vocab, struct tokenizer **out, struct error *err)
 {
-    if (n_vocab < 256) {
+    if (n_vocab < TOK_BYTE_COUNT) {
         return error_set(err, STATUS_USAGE, -1,
                          "byte tokens need a vocabulary of at least 256 ids, not %u", n_vocab);
     }
@@ -345,7 +345,7 @@ enum status tokenizer_bytes(uint32_t n_vocab, struct tokenizer **out, struct err
         return tok_no_memory(err);
     }
     t->engine = TOK_ENGINE_BYTES;
-    t->n_ids = 256;
+    t->n_ids = TOK_BYTE_COUNT;
     enum status st = tok_make_pieces(t, err);
     if (st != STATUS_OK) {
         tokenizer_close(t);

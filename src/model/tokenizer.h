@@ -31,7 +31,8 @@ enum status tokenizer_from_vocab_merges(const char *vocab_path, const char *merg
                                         struct error *err) MUST_USE;
 enum status tokenizer_from_gguf(const struct gguf *g, uint32_t n_vocab, struct tokenizer **out,
                                 struct error *err) MUST_USE;
-/* ids 0..255 are the bytes: --random-weights without a tokenizer at hand. n_vocab >= 256. */
+/* ids 0..255 are the bytes, others decode as "<id>": --random-weights without a tokenizer at hand.
+ * n_vocab >= 256. */
 enum status tokenizer_bytes(uint32_t n_vocab, struct tokenizer **out, struct error *err) MUST_USE;
 void tokenizer_close(struct tokenizer *t);
 

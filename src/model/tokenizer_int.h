@@ -147,6 +147,8 @@ struct tok_pretok {
 
 enum tok_engine { TOK_ENGINE_BPE, TOK_ENGINE_SPM, TOK_ENGINE_BYTES };
 
+#define TOK_BYTE_COUNT 256 /* ids of TOK_ENGINE_BYTES that stand for text */
+
 /* What an id adds to the text, before the UTF-8 repair of the stream. */
 struct tok_piece {
     const char *text;

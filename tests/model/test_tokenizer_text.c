@@ -253,6 +253,9 @@ static void test_plain_bytes(void **state)
     assert_int_equal(ids.ids[1], 0xC3);
     tokenizer_decode(t, ids.ids, 2, false, &text);
     assert_string_equal(strbuf_text(&text), "h\uFFFD");
+    strbuf_clear(&text);
+    tokenizer_decode(t, (const int32_t[]){'h', 0xC3, 256, 50256, -1}, 5, false, &text);
+    assert_string_equal(strbuf_text(&text), "h\uFFFD<256><50256>");
     assert_int_equal(tokenizer_id_of(t, "h", 1), 'h');
     assert_int_equal(tokenizer_id_of(t, "hi", 2), -1);
     token_ids_deinit(&ids);
