@@ -14,11 +14,8 @@ const char *const builtin_prompts[] = {
     "Once upon a time",
     "def fibonacci(n):\n    ",
     "List five healthy breakfasts that take less than ten minutes to prepare.",
-    "Read the passage and answer the question. The old bridge over the river was closed in "
-    "spring after engineers found cracks in two of its pillars. Since then, the people of the "
-    "village have had to drive twelve kilometres to reach the market on the other side, and the "
-    "small ferry, which carries only six cars, is full from early morning until late in the "
-    "evening. Question: why do the people of the village now drive further than before?",
+    "The old bridge was closed in spring after engineers found cracks in two pillars. Since "
+    "then people drive twelve kilometres to the market. Why do they drive further than before?",
     "Write two sentences about the violin for a school magazine, and add a title.",
     "Water boils at",
     "Bonjour, je voudrais réserver une table pour",
@@ -34,11 +31,8 @@ const char *const builtin_prompts[] = {
     "Translate the sentence \"Where is the nearest train station?\" into Spanish.",
     "The moon is",
     "What are the main differences between a virus and a bacterium?",
-    "You are a careful editor. Rewrite the following paragraph so that it is shorter and "
-    "clearer, and keep all facts. \"Due to the fact that the meeting, which had originally been "
-    "planned to take place on Tuesday, was moved to Thursday, it was the case that several of "
-    "the participants, in particular those who travel a long way, were not able to be present at "
-    "the meeting.\"",
+    "Make this shorter and keep all facts: \"Due to the fact that the meeting was moved to "
+    "Thursday, it was the case that several participants were not able to be present.\"",
     "Tell me an interesting fact about glaciers.",
     "Write a polite email asking a colleague to review a document by Friday.",
     "Two plus two equals",
@@ -52,11 +46,8 @@ const char *const builtin_prompts[] = {
     "In the morning I like to",
     "Compare renting a flat with buying one for a young family.",
     "Name four inventions that changed how people communicate, and say why.",
-    "A train leaves the station at nine o'clock in the morning and travels at eighty kilometres "
-    "per hour. A second train leaves the same station one hour later on a parallel track and "
-    "travels at one hundred kilometres per hour in the same direction. Work out, step by step, "
-    "at what time the second train reaches the first one, and how far from the station that "
-    "happens.",
+    "A train leaves at nine and travels at eighty kilometres per hour. An hour later a second "
+    "one follows at one hundred. When does it reach the first?",
     "Ask me three questions about maps, from easy to hard, and then answer the hardest one "
     "yourself.",
     "A good friend is someone who",
@@ -72,11 +63,8 @@ const char *const builtin_prompts[] = {
     "The fastest land animal is",
     "¿Cuál es la capital de Argentina y por qué es famosa?",
     "What is a prime number, and why is one not a prime number?",
-    "Here are the notes of a team meeting: the release is planned for the end of the month; "
-    "testing found two serious problems, one in the payment page and one in the export of "
-    "reports; Maria works on the first, Tom on the second; the documentation is half done; the "
-    "next meeting is on Monday at ten. Write a summary of three sentences for the head of the "
-    "department, who was not there.",
+    "Notes: testing found two problems; Maria works on the first, Tom on the second; the next "
+    "meeting is on Monday at ten. Write a summary of two sentences.",
     "What do most people get wrong about the Roman Empire? Explain briefly and give an example.",
     "She opened the old wooden door and",
     "Fix the bug in this line and explain it: for (int i = 0; i <= n; i++) sum += a[i];",
@@ -92,10 +80,8 @@ const char *const builtin_prompts[] = {
     "A haiku about autumn:",
     "Write a regular expression that matches an IPv4 address, and explain each part of it.",
     "Give a recipe for a simple tomato soup, with quantities for two people.",
-    "Write a story of about two hundred words. It takes place in a small observatory on a "
-    "mountain in winter. The only two characters are an astronomer who has worked there for "
-    "thirty years and a young technician who has arrived that day. Something unexpected appears "
-    "on the screen in the middle of the night. The story should end with a question.",
+    "Write a story set in a small observatory on a mountain in winter, with two characters and "
+    "an unexpected signal at midnight. End with a question.",
     "Write two sentences about football for a school magazine, and add a title.",
     "Dear hiring manager,",
     "日本の首都は",
@@ -111,11 +97,8 @@ const char *const builtin_prompts[] = {
     "What should a beginner know before planting vegetables on a balcony?",
     "Why is the sky blue?",
     "Tell me about the history of the printing press in a few sentences.",
-    "Classify each of the following reviews as positive, negative or neutral, and give a "
-    "one-word reason for each. Review one: the room was clean, the staff were kind, and "
-    "breakfast was better than at home. Review two: we waited for an hour, and when the food "
-    "came it was cold. Review three: the museum is open from nine to five and has a cloakroom. "
-    "Review four: I would not go there again, even if it were free.",
+    "Classify as positive, negative or neutral. One: the room was clean and the staff were "
+    "kind. Two: we waited for an hour, and the food was cold.",
     "Tell me an interesting fact about bridges.",
     "How do vaccines teach the immune system to recognise a disease?",
     "What is the meaning of recursion?",
@@ -130,10 +113,8 @@ const char *const builtin_prompts[] = {
     "Who wrote Romeo and Juliet?",
     "Write a limerick about a programmer who drank too much coffee.",
     "Explain the rules of chess to someone who knows only draughts.",
-    "Explain to a new colleague how continuous batching differs from static batching when a "
-    "server answers many requests with a language model. Say what happens when one answer is "
-    "much longer than the others, why the first token matters to a person who waits, and which "
-    "part of the memory limits how many requests can run at the same time.",
+    "Explain to a new colleague how continuous batching differs from static batching when one "
+    "answer is much longer than the others.",
     "Ask me three questions about clocks, from easy to hard, and then answer the hardest one "
     "yourself.",
     "When did the Second World War end?",
@@ -149,11 +130,8 @@ const char *const builtin_prompts[] = {
     "How many bones does an adult human have?",
     "Quali sono gli ingredienti della pizza margherita?",
     "What makes a good password, and how can one remember it?",
-    "Compare the following two plans for a small bakery, and recommend one. Plan A: open a "
-    "second shop in the next town, with three new employees and a loan over ten years. Plan B: "
-    "stay with one shop, buy a larger oven, and deliver to restaurants in the early morning. The "
-    "owner is fifty-eight years old, has no children who want to take over the business, and "
-    "likes to be at home in the evening.",
+    "Compare two plans for a small bakery: open a second shop with a loan over ten years, or "
+    "buy a larger oven and deliver to restaurants.",
     "What do most people get wrong about paper? Explain briefly and give an example.",
     "What causes earthquakes?",
     "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, "
