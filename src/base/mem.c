@@ -13,6 +13,14 @@ static _Atomic uint64_t alloc_count;
 static _Atomic uint64_t fail_countdown; /* 0: off */
 static _Atomic bool fail_sticky;
 static _Atomic int step_depth;
+static _Thread_local uint64_t refused_count;
+
+/* Passes p on; NULL counts as a refusal. */
+static void *counted(void *p)
+{
+    refused_count += p == NULL;
+    return p;
+}
 
 /* True when this allocation may go ahead; aborts inside a guarded step. */
 static bool admit(void)
@@ -40,18 +48,18 @@ void *mem_alloc(size_t count, size_t size)
 {
     size_t bytes;
     if (count == 0 || size == 0 || __builtin_mul_overflow(count, size, &bytes) || !admit()) {
-        return NULL;
+        return counted(NULL);
     }
-    return calloc(count, size);
+    return counted(calloc(count, size));
 }
 
 void *mem_resize(void *old, size_t count, size_t size)
 {
     size_t bytes;
     if (count == 0 || size == 0 || __builtin_mul_overflow(count, size, &bytes) || !admit()) {
-        return NULL;
+        return counted(NULL);
     }
-    return realloc(old, bytes);
+    return counted(realloc(old, bytes));
 }
 
 void *mem_alloc_aligned(size_t align, size_t bytes)
@@ -151,6 +159,11 @@ void mem_fail_at(uint64_t n, bool sticky)
 {
     atomic_store(&fail_sticky, sticky);
     atomic_store(&fail_countdown, n);
+}
+
+uint64_t mem_refused_count(void)
+{
+    return refused_count;
 }
 
 uint64_t mem_alloc_count(void)

@@ -52,6 +52,10 @@ bool mem_in_step(void);
 void mem_fail_at(uint64_t n, bool sticky);
 uint64_t mem_alloc_count(void);
 
+/* How often mem_alloc and mem_resize gave NULL on the calling thread. For libraries that use our
+ * memory and do not say that it was refused. */
+uint64_t mem_refused_count(void);
+
 /*
  * arena - many small objects with one lifetime, freed together. Allocates in chunks. Not
  * thread-safe. Memory is zeroed and aligned to 16.
