@@ -343,7 +343,10 @@ static const json_t *part_text(struct parse *p, const char *path, const json_t *
         if (type == NULL) {
             api_errors_add(p->errors, 400, param, "%s: is missing", param);
         } else {
-            parse_wrong(p, param, "\"text\": other parts are not supported", type);
+            char shown[SHOWN_BYTES];
+            api_errors_add(p->errors, 400, param,
+                           "%s: %s is not supported; only parts of type \"text\" are", param,
+                           parse_shown(type, shown));
         }
         return NULL;
     }

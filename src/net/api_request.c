@@ -639,11 +639,11 @@ bool api_request_fit(const struct api_request *r, uint32_t prompt_tokens, uint32
     int64_t room = (int64_t)max_model_len - prompt_tokens;
     if (r->max_tokens == API_REST_OF_CONTEXT ? room < 1 : r->max_tokens > room) {
         int64_t wanted = r->max_tokens == API_REST_OF_CONTEXT ? 1 : r->max_tokens;
+        int64_t together = prompt_tokens + wanted;
         api_errors_add(errors, 400, param,
                        "the prompt has %u tokens and max_tokens is %lld: together %lld, but the "
                        "model's context length is %u; shorten the prompt or max_tokens",
-                       prompt_tokens, (long long)wanted, (long long)(prompt_tokens + wanted),
-                       max_model_len);
+                       prompt_tokens, (long long)wanted, (long long)together, max_model_len);
         return false;
     }
     *max_new = (uint32_t)(r->max_tokens == API_REST_OF_CONTEXT ? room : r->max_tokens);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "model/jsontext.h"
 #include "net/api_request.h"
 
 #define N_VOCAB 1000U
@@ -551,7 +552,7 @@ static void logit_bias_and_depth_stop_at_their_limits(void **state)
         char body[256] = "{\"prompt\":\"x\",\"odd\":";
         memset(body + strlen(body), '[', depth - 1);
         memset(body + strlen(body), ']', depth - 1);
-        strcat(body, "}");
+        body[strlen(body)] = '}';
         struct bad_or_good c = {C, body, depth == API_MAX_DEPTH ? NULL : "", "nested more than 32"};
         check(&c, body);
     }
@@ -633,16 +634,17 @@ static void errors_are_few_and_short(void **state)
 static void unknown_fields_are_listed_once_and_bounded(void **state)
 {
     (void)state;
-    char body[4096] = "{\"prompt\":\"x\"";
+    struct strbuf body = {0};
     char name[200];
     memset(name, 'k', sizeof name - 1);
     name[sizeof name - 1] = '\0';
-    sprintf(body + strlen(body), ",\"%s\":1", name);
+    strbuf_printf(&body, "{\"prompt\":\"x\",\"%s\":1", name);
     for (int i = 0; i < 30; i++) {
-        sprintf(body + strlen(body), ",\"odd%d\":1", i);
+        strbuf_printf(&body, ",\"odd%d\":1", i);
     }
-    strcat(body, "}");
-    struct api_request r = parsed(C, body);
+    strbuf_putc(&body, '}');
+    struct api_request r = parsed(C, body.data);
+    strbuf_deinit(&body);
     assert_int_equal(r.n_unknown, 31);
     assert_int_equal(r.unknown[0].len, 64);
     assert_true(is_text(r.unknown[API_MAX_UNKNOWN - 1], "odd14"));
@@ -732,6 +734,29 @@ static void refused_memory_is_503(void **state)
     assert_true(refused > 100);
 }
 
+/* Two parts of the program use jansson, each watching for refusals in its own way, in any order. */
+static void another_reader_of_json_does_no_harm(void **state)
+{
+    static const char text[] = "{\"a\":[1,{\"b\":\"c\"}]}";
+    static const struct json_limits wide = {.max_depth = 9, .max_values = 99};
+    for (uint64_t n = 1;; n++) {
+        json_t *root = NULL;
+        struct error err = ERROR_INIT;
+        uint64_t before = mem_refused_count();
+        mem_fail_at(n, false);
+        enum status s = json_text_parse(text, sizeof text - 1, &wide, "x", 0, &root, &err);
+        mem_fail_at(0, false);
+        if (mem_refused_count() == before) {
+            assert_ok(s);
+            json_decref(root);
+            assert_true(n > 3);
+            break;
+        }
+        assert_status(s, STATUS_NO_MEMORY);
+    }
+    refused_memory_is_503(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -747,6 +772,7 @@ int main(void)
         cmocka_unit_test(names_and_lengths_are_checked_against_the_model),
         cmocka_unit_test(a_cut_body_is_refused_at_every_byte),
         cmocka_unit_test(refused_memory_is_503),
+        cmocka_unit_test(another_reader_of_json_does_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

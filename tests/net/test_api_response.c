@@ -21,12 +21,17 @@ static const struct api_usage usage = {11, 5, 8};
 /* Parses strictly; duplicate keys fail. */
 static json_t *parse_json(const char *text, size_t len)
 {
-    json_error_t e;
+    json_error_t e = {.text = ""};
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
     if (root == NULL) {
         fail_msg("%s in: %.*s", e.text, (int)len, text);
     }
     return root;
+}
+
+static json_t *parse_event(const char *event)
+{
+    return parse_json(event == NULL ? "" : event, event == NULL ? 0 : strlen(event));
 }
 
 /* The value at a path of keys and indices: "choices.0.text". */
@@ -245,7 +250,7 @@ static void a_completion_stream_has_its_order(void **state)
     c = (struct api_choice){.index = 1, .text = TEXT(""), .finish = API_FINISH_STOP};
     api_stream_choice(&b, &s, &c, NULL);
     api_stream_end(&b, &s, &usage);
-    const char *events[8];
+    const char *events[8] = {NULL};
     assert_int_equal(split(&b, events, 8), 5);
     static const struct {
         int index;
@@ -253,7 +258,7 @@ static void a_completion_stream_has_its_order(void **state)
         const char *finish;
     } expected[] = {{1, "b1", NULL}, {0, "a1", "length"}, {1, "", "stop"}};
     for (int i = 0; i < 3; i++) {
-        json_t *root = parse_json(events[i], strlen(events[i]));
+        json_t *root = parse_event(events[i]);
         assert_text(root, "object", "text_completion");
         assert_int_equal(json_array_size(at(root, "choices")), 1);
         assert_int(root, "choices.0.index", expected[i].index);
@@ -266,7 +271,7 @@ static void a_completion_stream_has_its_order(void **state)
         assert_true(json_is_null(at(root, "usage")));
         json_decref(root);
     }
-    json_t *last = parse_json(events[3], strlen(events[3]));
+    json_t *last = parse_event(events[3]);
     assert_int_equal(json_array_size(at(last, "choices")), 0);
     assert_text(last, "id", "cmpl-1");
     assert_usage(last);
@@ -288,21 +293,21 @@ static void a_chat_stream_begins_with_the_role(void **state)
     c = (struct api_choice){.text = TEXT("lo"), .finish = API_FINISH_ABORT};
     api_stream_choice(&b, &s, &c, &usage);
     api_stream_end(&b, &s, &usage);
-    const char *events[8];
+    const char *events[8] = {NULL};
     assert_int_equal(split(&b, events, 8), 4);
-    json_t *root = parse_json(events[0], strlen(events[0]));
+    json_t *root = parse_event(events[0]);
     assert_text(root, "object", "chat.completion.chunk");
     assert_text(root, "choices.0.delta.role", "assistant");
     assert_text(root, "choices.0.delta.content", "");
     assert_true(json_is_null(at(root, "choices.0.finish_reason")));
     assert_null(json_object_get(root, "usage"));
     json_decref(root);
-    root = parse_json(events[1], strlen(events[1]));
+    root = parse_event(events[1]);
     assert_text(root, "choices.0.delta.content", "Hel");
     assert_null(json_object_get(at(root, "choices.0.delta"), "role"));
     assert_text(root, "choices.0.logprobs.content.0.token", " b");
     json_decref(root);
-    root = parse_json(events[2], strlen(events[2]));
+    root = parse_event(events[2]);
     assert_text(root, "choices.0.delta.content", "lo");
     assert_text(root, "choices.0.finish_reason", "abort");
     json_decref(root);
@@ -324,10 +329,10 @@ static void continuous_usage_stands_on_every_chunk(void **state)
     c.finish = API_FINISH_STOP;
     api_stream_choice(&b, &s, &c, &so_far);
     api_stream_end(&b, &s, &usage);
-    const char *events[8];
+    const char *events[8] = {NULL};
     assert_int_equal(split(&b, events, 8), 4);
     for (int i = 0; i < 3; i++) {
-        json_t *root = parse_json(events[i], strlen(events[i]));
+        json_t *root = parse_event(events[i]);
         assert_int(root, "usage.completion_tokens", i < 2 ? i + 1 : 5);
         json_decref(root);
     }
@@ -347,9 +352,9 @@ static void an_error_ends_a_stream(void **state)
     assert_string_equal(b.data, ": keep-alive\n\n");
     strbuf_clear(&b);
     api_stream_error(&b, &s, &e);
-    const char *events[4];
+    const char *events[4] = {NULL};
     assert_int_equal(split(&b, events, 4), 2);
-    json_t *root = parse_json(events[0], strlen(events[0]));
+    json_t *root = parse_event(events[0]);
     assert_text(root, "error.message", "step 3 failed");
     assert_text(root, "error.type", "InternalServerError");
     json_decref(root);
