@@ -45,35 +45,36 @@ struct field {
 
 static bool is_field(const struct json_text *key, const struct field *f)
 {
-    return (key->len == f->name_len || key->is_escaped) && json_text_is(key, f->name, f->name_len);
+    return (key->len == f->name_len || key->is_escaped) &&
+           cursor_text_is(key, f->name, f->name_len);
 }
 
 /* The object that is next; known fields go to their readers, once each, others are skipped. */
 static bool object(struct scan *s, const struct field *fields, uint32_t n_fields, void *target)
 {
-    if (json_peek(&s->c) != '{') {
-        return json_wrong_type(&s->c);
+    if (cursor_peek(&s->c) != '{') {
+        return cursor_wrong_type(&s->c);
     }
-    if (!json_enter(&s->c)) {
+    if (!cursor_enter(&s->c)) {
         return false;
     }
     uint32_t seen = 0;
     uint32_t n = 0;
     struct json_text key;
     int more;
-    while ((more = json_member(&s->c, &n, &key)) > 0) {
+    while ((more = cursor_member(&s->c, &n, &key)) > 0) {
         uint32_t i = 0;
         while (i < n_fields && !is_field(&key, &fields[i])) {
             i++;
         }
         if (i == n_fields) {
-            if (!json_skip(&s->c)) {
+            if (!cursor_skip(&s->c)) {
                 return false;
             }
             continue;
         }
         if ((seen & (1U << i)) != 0) {
-            return json_fail(&s->c, SCAN_DUPLICATE);
+            return cursor_fail(&s->c, SCAN_DUPLICATE);
         }
         seen |= 1U << i;
         if (!fields[i].read(s, target)) {
@@ -87,7 +88,7 @@ static bool object(struct scan *s, const struct field *fields, uint32_t n_fields
 
 static bool enter_array(struct scan *s)
 {
-    return json_peek(&s->c) == '[' ? json_enter(&s->c) : json_wrong_type(&s->c);
+    return cursor_peek(&s->c) == '[' ? cursor_enter(&s->c) : cursor_wrong_type(&s->c);
 }
 
 /* ---- plain values ---- */
@@ -104,7 +105,7 @@ static bool unescape(struct scan *s, const struct json_text *raw, struct scan_te
         return false;
     }
     char *out = s->buffers->text + s->text_used;
-    size_t len = json_unescape(raw, out, room);
+    size_t len = cursor_unescape(raw, out, room);
     if (len == SIZE_MAX) {
         return false;
     }
@@ -116,28 +117,28 @@ static bool unescape(struct scan *s, const struct json_text *raw, struct scan_te
 /* A string or null into *text. */
 static bool read_text(struct scan *s, struct scan_text *text)
 {
-    if (json_null(&s->c)) {
+    if (cursor_null(&s->c)) {
         return true;
     }
     struct json_text raw;
-    if (!json_string(&s->c, &raw)) {
+    if (!cursor_string(&s->c, &raw)) {
         return false;
     }
-    return unescape(s, &raw, text) || json_fail(&s->c, SCAN_TEXT_LONG);
+    return unescape(s, &raw, text) || cursor_fail(&s->c, SCAN_TEXT_LONG);
 }
 
 /* An integer in 0..most, or null (then *value stays). */
 static bool read_count(struct scan *s, int64_t most, uint64_t *value)
 {
-    if (json_null(&s->c)) {
+    if (cursor_null(&s->c)) {
         return true;
     }
     int64_t got;
-    if (!json_integer(&s->c, &got)) {
+    if (!cursor_integer(&s->c, &got)) {
         return false;
     }
     if (got < 0 || got > most) {
-        return json_fail(&s->c, SCAN_TYPE);
+        return cursor_fail(&s->c, SCAN_TYPE);
     }
     *value = (uint64_t)got;
     return true;
@@ -162,7 +163,7 @@ static bool read_message(struct scan *s, void *target)
         FIELD("reasoning_content", read_reasoning),
         FIELD("reasoning", read_reasoning),
     };
-    return json_null(&s->c) || OBJECT(s, fields, target);
+    return cursor_null(&s->c) || OBJECT(s, fields, target);
 }
 
 static bool read_index(struct scan *s, void *target)
@@ -187,17 +188,17 @@ static bool read_finish(struct scan *s, void *target)
         {"abort", 5, SCAN_FINISH_ABORT},
         {"error", 5, SCAN_FINISH_ERROR},
     };
-    if (json_null(&s->c)) {
+    if (cursor_null(&s->c)) {
         return true;
     }
     struct json_text name;
-    if (!json_string(&s->c, &name)) {
+    if (!cursor_string(&s->c, &name)) {
         return false;
     }
     enum scan_finish *finish = &((struct scan_choice *)target)->finish;
     *finish = SCAN_FINISH_OTHER;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (json_text_is(&name, names[i].name, names[i].len)) {
+        if (cursor_text_is(&name, names[i].name, names[i].len)) {
             *finish = names[i].finish;
         }
     }
@@ -207,7 +208,7 @@ static bool read_finish(struct scan *s, void *target)
 static bool read_token_ids(struct scan *s, void *target)
 {
     struct scan_choice *choice = target;
-    if (json_null(&s->c)) {
+    if (cursor_null(&s->c)) {
         return true;
     }
     if (!enter_array(s)) {
@@ -217,16 +218,16 @@ static bool read_token_ids(struct scan *s, void *target)
     choice->token_ids = s->buffers->ids_cap > 0 ? s->buffers->ids + s->ids_used : NULL;
     uint32_t n = 0;
     int more;
-    while ((more = json_element(&s->c, &n)) > 0) {
+    while ((more = cursor_element(&s->c, &n)) > 0) {
         int64_t id;
-        if (!json_integer(&s->c, &id)) {
+        if (!cursor_integer(&s->c, &id)) {
             return false;
         }
         if (id < 0 || id > INT32_MAX) {
-            return json_fail(&s->c, SCAN_TYPE);
+            return cursor_fail(&s->c, SCAN_TYPE);
         }
         if (s->ids_used == s->buffers->ids_cap) {
-            return json_fail(&s->c, SCAN_IDS_LONG);
+            return cursor_fail(&s->c, SCAN_IDS_LONG);
         }
         s->buffers->ids[s->ids_used++] = (int32_t)id;
         choice->n_token_ids++;
@@ -242,7 +243,7 @@ static bool read_choices(struct scan *s, void *target)
         FIELD("finish_reason", read_finish), FIELD("token_ids", read_token_ids),
     };
     struct event_scan *out = target;
-    if (json_null(&s->c)) {
+    if (cursor_null(&s->c)) {
         return true;
     }
     if (!enter_array(s)) {
@@ -250,9 +251,9 @@ static bool read_choices(struct scan *s, void *target)
     }
     uint32_t n = 0;
     int more;
-    while ((more = json_element(&s->c, &n)) > 0) {
+    while ((more = cursor_element(&s->c, &n)) > 0) {
         if (out->n_choices == EVENT_SCAN_MAX_CHOICES) {
-            return json_fail(&s->c, SCAN_CHOICES);
+            return cursor_fail(&s->c, SCAN_CHOICES);
         }
         struct scan_choice *choice = &out->choices[out->n_choices];
         *choice = (struct scan_choice){.finish = SCAN_FINISH_NONE};
@@ -289,7 +290,7 @@ static bool read_cached_tokens(struct scan *s, void *target)
 static bool read_prompt_details(struct scan *s, void *target)
 {
     static const struct field fields[] = {FIELD("cached_tokens", read_cached_tokens)};
-    return json_null(&s->c) || OBJECT(s, fields, target);
+    return cursor_null(&s->c) || OBJECT(s, fields, target);
 }
 
 static bool read_usage(struct scan *s, void *target)
@@ -301,7 +302,7 @@ static bool read_usage(struct scan *s, void *target)
         FIELD("prompt_tokens_details", read_prompt_details),
     };
     struct event_scan *out = target;
-    if (json_null(&s->c)) {
+    if (cursor_null(&s->c)) {
         return true;
     }
     out->has_usage = true;
@@ -315,10 +316,10 @@ static bool read_usage(struct scan *s, void *target)
 static bool read_words(struct scan *s, struct scan_text *text)
 {
     struct json_text raw;
-    if (json_peek(&s->c) != '"') {
-        return json_skip(&s->c);
+    if (cursor_peek(&s->c) != '"') {
+        return cursor_skip(&s->c);
     }
-    if (!json_string(&s->c, &raw)) {
+    if (!cursor_string(&s->c, &raw)) {
         return false;
     }
     (void)unescape(s, &raw, text);
@@ -338,27 +339,27 @@ static bool read_error_type(struct scan *s, void *target)
 static bool read_error_code(struct scan *s, void *target)
 {
     struct json_cursor before = s->c;
-    if (json_integer(&s->c, &((struct scan_error *)target)->code)) {
+    if (cursor_integer(&s->c, &((struct scan_error *)target)->code)) {
         return true;
     }
     if (s->c.bad != SCAN_TYPE) {
         return false;
     }
     s->c = before;
-    return json_skip(&s->c);
+    return cursor_skip(&s->c);
 }
 
 /* What Python calls true, for clients raise on any truthy error. By value: the cursor stays. */
 static bool is_truthy(struct json_cursor c)
 {
-    char b = json_peek(&c);
+    char b = cursor_peek(&c);
     switch (b) {
     case '"':
         return c.end - c.at > 1 && c.at[1] != '"';
     case '{':
     case '[':
         c.at++;
-        return json_peek(&c) != b + 2; /* ']' is '[' + 2, '}' is '{' + 2 */
+        return cursor_peek(&c) != b + 2; /* ']' is '[' + 2, '}' is '{' + 2 */
     case 't':
         return true;
     case 'f':
@@ -381,8 +382,8 @@ static const struct field error_fields[] = {
 static bool read_error(struct scan *s, struct event_scan *out)
 {
     out->has_error = is_truthy(s->c);
-    return json_peek(&s->c) == '{' ? OBJECT(s, error_fields, &out->error)
-                                   : read_words(s, &out->error.message);
+    return cursor_peek(&s->c) == '{' ? OBJECT(s, error_fields, &out->error)
+                                     : read_words(s, &out->error.message);
 }
 
 /* ---- the event ---- */
@@ -412,13 +413,13 @@ static bool read_top_error(struct scan *s, void *target)
 static bool read_object_name(struct scan *s, void *target)
 {
     struct json_text name;
-    if (json_peek(&s->c) != '"') {
-        return json_skip(&s->c);
+    if (cursor_peek(&s->c) != '"') {
+        return cursor_skip(&s->c);
     }
-    if (!json_string(&s->c, &name)) {
+    if (!cursor_string(&s->c, &name)) {
         return false;
     }
-    ((struct top *)target)->is_error = json_text_is(&name, "error", 5);
+    ((struct top *)target)->is_error = cursor_text_is(&name, "error", 5);
     return true;
 }
 
@@ -454,9 +455,9 @@ enum scan_bad event_scan(const char *json, size_t n, const struct scan_buffers *
     out->has_error = false;
     out->error = (struct scan_error){0};
     if (OBJECT(&s, fields, &top)) {
-        (void)json_peek(&s.c);
+        (void)cursor_peek(&s.c);
         if (s.c.at < s.c.end) {
-            json_fail(&s.c, SCAN_SYNTAX);
+            cursor_fail(&s.c, SCAN_SYNTAX);
         }
     }
     if (top.is_error && !out->has_error) {

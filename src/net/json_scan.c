@@ -6,7 +6,7 @@
 
 #include "base/utf8.h"
 
-bool json_fail(struct json_cursor *c, enum scan_bad bad)
+bool cursor_fail(struct json_cursor *c, enum scan_bad bad)
 {
     if (c->bad == SCAN_OK) {
         c->bad = bad;
@@ -14,7 +14,7 @@ bool json_fail(struct json_cursor *c, enum scan_bad bad)
     return false;
 }
 
-char json_peek(struct json_cursor *c)
+char cursor_peek(struct json_cursor *c)
 {
     while (c->at < c->end) {
         char b = *c->at;
@@ -112,10 +112,10 @@ static size_t escape_bytes(const char *p, const char *end)
     return unicode_scalar(p, end, &len) >= 0 ? len : 0;
 }
 
-bool json_string(struct json_cursor *c, struct json_text *text)
+bool cursor_string(struct json_cursor *c, struct json_text *text)
 {
-    if (json_peek(c) != '"') {
-        return json_wrong_type(c);
+    if (cursor_peek(c) != '"') {
+        return cursor_wrong_type(c);
     }
     const char *p = c->at + 1;
     *text = (struct json_text){.at = p};
@@ -140,13 +140,13 @@ bool json_string(struct json_cursor *c, struct json_text *text)
         }
         if (step == 0) {
             c->at = p;
-            return json_fail(c, p < c->end ? SCAN_STRING : SCAN_SYNTAX);
+            return cursor_fail(c, p < c->end ? SCAN_STRING : SCAN_SYNTAX);
         }
         p += step;
     }
 }
 
-size_t json_unescape(const struct json_text *text, char *out, size_t cap)
+size_t cursor_unescape(const struct json_text *text, char *out, size_t cap)
 {
     const char *p = text->at;
     const char *end = p + text->len;
@@ -181,22 +181,22 @@ size_t json_unescape(const struct json_text *text, char *out, size_t cap)
     return len;
 }
 
-bool json_text_is(const struct json_text *text, const char *plain, size_t n)
+bool cursor_text_is(const struct json_text *text, const char *plain, size_t n)
 {
     if (!text->is_escaped) {
         return text->len == n && memcmp(text->at, plain, n) == 0;
     }
     char bytes[24];
-    size_t len = json_unescape(text, bytes, sizeof bytes);
+    size_t len = cursor_unescape(text, bytes, sizeof bytes);
     return len == n && memcmp(bytes, plain, n) == 0;
 }
 
 /* ---- containers ---- */
 
-bool json_enter(struct json_cursor *c)
+bool cursor_enter(struct json_cursor *c)
 {
     if (c->depth == EVENT_SCAN_MAX_DEPTH) {
-        return json_fail(c, SCAN_DEPTH);
+        return cursor_fail(c, SCAN_DEPTH);
     }
     c->depth++;
     c->at++;
@@ -206,7 +206,7 @@ bool json_enter(struct json_cursor *c)
 /* Before a member or element: 1 when one follows, 0 at the closing bracket, -1 on a fault. */
 static int next_in(struct json_cursor *c, uint32_t *n, char close)
 {
-    char b = json_peek(c);
+    char b = cursor_peek(c);
     if (b == close) {
         c->at++;
         c->depth--;
@@ -214,7 +214,7 @@ static int next_in(struct json_cursor *c, uint32_t *n, char close)
     }
     if (*n > 0) {
         if (b != ',') {
-            json_fail(c, SCAN_SYNTAX);
+            cursor_fail(c, SCAN_SYNTAX);
             return -1;
         }
         c->at++;
@@ -223,28 +223,28 @@ static int next_in(struct json_cursor *c, uint32_t *n, char close)
     return 1;
 }
 
-int json_member(struct json_cursor *c, uint32_t *n, struct json_text *key)
+int cursor_member(struct json_cursor *c, uint32_t *n, struct json_text *key)
 {
     int more = next_in(c, n, '}');
     if (more <= 0) {
         return more;
     }
-    if (json_peek(c) != '"') {
-        json_fail(c, SCAN_SYNTAX);
+    if (cursor_peek(c) != '"') {
+        cursor_fail(c, SCAN_SYNTAX);
         return -1;
     }
-    if (!json_string(c, key)) {
+    if (!cursor_string(c, key)) {
         return -1;
     }
-    if (json_peek(c) != ':') {
-        json_fail(c, SCAN_SYNTAX);
+    if (cursor_peek(c) != ':') {
+        cursor_fail(c, SCAN_SYNTAX);
         return -1;
     }
     c->at++;
     return 1;
 }
 
-int json_element(struct json_cursor *c, uint32_t *n)
+int cursor_element(struct json_cursor *c, uint32_t *n)
 {
     return next_in(c, n, ']');
 }
@@ -254,7 +254,7 @@ int json_element(struct json_cursor *c, uint32_t *n)
 static bool word(struct json_cursor *c, const char *text, size_t n)
 {
     if ((size_t)(c->end - c->at) < n || memcmp(c->at, text, n) != 0) {
-        return json_fail(c, SCAN_SYNTAX);
+        return cursor_fail(c, SCAN_SYNTAX);
     }
     c->at += n;
     return true;
@@ -266,7 +266,7 @@ static bool digits(struct json_cursor *c)
     while (c->at < c->end && *c->at >= '0' && *c->at <= '9') {
         c->at++;
     }
-    return c->at > begin || json_fail(c, SCAN_SYNTAX);
+    return c->at > begin || cursor_fail(c, SCAN_SYNTAX);
 }
 
 static bool number(struct json_cursor *c, bool *is_integer)
@@ -303,24 +303,24 @@ static bool skip_container(struct json_cursor *c, bool is_object)
     uint32_t n = 0;
     struct json_text key;
     int more;
-    if (!json_enter(c)) {
+    if (!cursor_enter(c)) {
         return false;
     }
-    while ((more = is_object ? json_member(c, &n, &key) : json_element(c, &n)) > 0) {
-        if (!json_skip(c)) {
+    while ((more = is_object ? cursor_member(c, &n, &key) : cursor_element(c, &n)) > 0) {
+        if (!cursor_skip(c)) {
             return false;
         }
     }
     return more == 0;
 }
 
-bool json_skip(struct json_cursor *c)
+bool cursor_skip(struct json_cursor *c)
 {
     struct json_text text;
     bool is_integer;
-    switch (json_peek(c)) {
+    switch (cursor_peek(c)) {
     case '"':
-        return json_string(c, &text);
+        return cursor_string(c, &text);
     case '{':
         return skip_container(c, true);
     case '[':
@@ -336,25 +336,25 @@ bool json_skip(struct json_cursor *c)
     }
 }
 
-bool json_wrong_type(struct json_cursor *c)
+bool cursor_wrong_type(struct json_cursor *c)
 {
-    return json_skip(c) && json_fail(c, SCAN_TYPE);
+    return cursor_skip(c) && cursor_fail(c, SCAN_TYPE);
 }
 
-bool json_null(struct json_cursor *c)
+bool cursor_null(struct json_cursor *c)
 {
-    if (json_peek(c) != 'n' || c->end - c->at < 4 || memcmp(c->at, "null", 4) != 0) {
+    if (cursor_peek(c) != 'n' || c->end - c->at < 4 || memcmp(c->at, "null", 4) != 0) {
         return false;
     }
     c->at += 4;
     return true;
 }
 
-bool json_integer(struct json_cursor *c, int64_t *value)
+bool cursor_integer(struct json_cursor *c, int64_t *value)
 {
-    char first = json_peek(c);
+    char first = cursor_peek(c);
     if (first != '-' && (first < '0' || first > '9')) {
-        return json_wrong_type(c);
+        return cursor_wrong_type(c);
     }
     const char *p = c->at;
     bool is_integer;
@@ -372,7 +372,7 @@ bool json_integer(struct json_cursor *c, int64_t *value)
         magnitude = magnitude * 10 + digit;
     }
     if (!is_integer) {
-        return json_fail(c, SCAN_TYPE);
+        return cursor_fail(c, SCAN_TYPE);
     }
     *value = first == '-' ? (int64_t)(0 - magnitude) : (int64_t)magnitude;
     return true;
