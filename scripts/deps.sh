@@ -8,7 +8,7 @@ set -euo pipefail
 packages_of() {
     case $1 in
     build) echo "gcc libc6-dev make cmake pkg-config|pkgconf git python3 libjansson-dev" \
-        "libutf8proc-dev libpcre2-dev libcurl4-openssl-dev libssl-dev" \
+        "libutf8proc-dev libpcre2-dev libcurl4-openssl-dev libssl-dev libevent-dev" \
         "gnuplot-nox|gnuplot-qt|gnuplot-x11" ;;
     pip) echo "python3-pip" ;;
     test) echo "libcmocka-dev python3-pandas python3-openpyxl locales" ;;

@@ -10,12 +10,43 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* temperature 0: greedy (argmax, lowest id wins ties). top_k 0: off. top_p 1: off. Order of the
- * filters: temperature, top-k, top-p, as in Transformers' generate(). */
+/* Added to one token's logit. */
+struct token_bias {
+    int32_t id;
+    float bias;
+};
+
+/* temperature 0: greedy (argmax, lowest id wins ties). top_k 0: off. top_p 1: off. The others are
+ * off at 0. Order: bias, penalties, temperature, top-k, top-p, min-p, as in Transformers'
+ * generate(). */
 struct sampling {
     float temperature;
     uint32_t top_k;
     float top_p;
+    float min_p;
+    float repetition_penalty;      /* 1 is off, too; over prompt and output */
+    float frequency_penalty;       /* over the output */
+    float presence_penalty;        /* over the output */
+    const struct token_bias *bias; /* ascending ids; owner: as the prompt */
+    uint32_t n_bias;
+};
+
+struct token_prob {
+    int32_t id;
+    float logprob; /* natural logarithm, of the raw logits */
+};
+
+/*
+ * Where the executor writes the log-probabilities of one request; owner: the request's maker.
+ * Row r is that of output token r, or, with `prompt`, of position r of the sequence (row 0, before
+ * which nothing stands, has id = its token and logprob NAN). A row is written before its token is
+ * delivered, and not again after a preemption.
+ */
+struct logprob_store {
+    uint32_t n_top;            /* alternatives a row */
+    bool prompt;               /* rows of prompt positions too */
+    struct token_prob *chosen; /* [rows], rows = (prompt ? prompt_tokens : 0) + max_new_tokens */
+    struct token_prob *top;    /* [rows][n_top], best first, lowest id first among equals */
 };
 
 struct request {
@@ -30,6 +61,10 @@ struct request {
     int32_t priority; /* lower runs first */
     struct sampling sampling;
     bool ignore_eos;
+    uint32_t min_new_tokens; /* before them no end-of-sequence or stop token is sampled */
+    const int32_t *stop_ids; /* tokens that end the output (FINISH_STOP); owner: as the prompt */
+    uint32_t n_stop_ids;
+    struct logprob_store *logprobs; /* NULL: none wanted */
     uint32_t sim_output_tokens; /* simulators only: true length, 0 unknown; hidden from policies */
 };
 

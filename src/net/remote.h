@@ -1,0 +1,166 @@
+/*
+ * remote.h - the measuring client of an OpenAI-compatible completions endpoint.
+ *
+ *   source (open or closed loop) ──next──► connection ──► endpoint
+ *        ▲                                     │ stamps, tokens, text
+ *        └────────────── on_done ◄─────────────┴──► struct remote_answer
+ *
+ * An instrument: connections are opened before the first send and kept alive; bodies are built
+ * before the run; time is stamped once per read, before the bytes are looked at; TCP_NODELAY; no
+ * retries. One thread (the caller's), one libevent loop. What happened to a request stands in its
+ * answer; sent = ok + failed always, also after Ctrl-C or a dead server. Definitions:
+ * docs/METRICS.md.
+ */
+#ifndef LLMSCHED_NET_REMOTE_H
+#define LLMSCHED_NET_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "base/strbuf.h"
+#include "core/source.h"
+#include "net/event_scan.h"
+
+/* name, as in the CSV's `error` */
+#define REMOTE_FAULT_LIST(X)                                                                       \
+    X(NONE, "")                                                                                    \
+    X(CONNECT, "connect") /* no connection, or TLS not verified */                                 \
+    X(SEND, "send")       /* closed while the request was being sent */                            \
+    X(STATUS, "status")   /* an HTTP status other than 200 */                                      \
+    X(CUT, "stream cut")  /* ended before finish_reason or [DONE] */                               \
+    X(PARSE, "parse")     /* not HTTP, not SSE, not the JSON expected */                           \
+    X(TIMEOUT, "timeout")                                                                          \
+    X(SERVER, "server error")       /* an error event inside the stream */                         \
+    X(SHORT_OUTPUT, "short output") /* fewer tokens than asked for with ignore_eos */              \
+    X(CANCELLED, "cancelled")       /* the run was stopped */
+
+enum remote_fault {
+#define REMOTE_FAULT_ENUM(name, text) REMOTE_FAULT_##name,
+    REMOTE_FAULT_LIST(REMOTE_FAULT_ENUM)
+#undef REMOTE_FAULT_ENUM
+        REMOTE_FAULT_COUNT
+};
+const char *remote_fault_name(enum remote_fault f);
+
+/* How output tokens were counted, best first. */
+enum remote_token_source {
+    REMOTE_TOKENS_NONE,
+    REMOTE_TOKENS_USAGE,  /* usage.completion_tokens */
+    REMOTE_TOKENS_IDS,    /* token ids in the events */
+    REMOTE_TOKENS_EVENTS, /* one per content event: a lower bound */
+};
+const char *remote_token_source_name(enum remote_token_source s);
+
+struct remote_url {
+    bool tls;
+    char host[256]; /* without brackets; 0.0.0.0 reads as 127.0.0.1 */
+    uint16_t port;
+    char path[1024]; /* "/v1/completions" */
+};
+
+/* http:// or https://, an optional port, a path; a URL that ends in /v1 or has no path means
+ * /v1/completions. No user, no query. Errors: USAGE with the fault and an example. */
+enum status remote_url_parse(const char *text, struct remote_url *out, struct error *err) MUST_USE;
+/* "http://127.0.0.1:8000" + path */
+void remote_url_print(const struct remote_url *u, const char *path, struct strbuf *out);
+
+struct remote_config {
+    struct remote_url url;
+    uint32_t connections;        /* >= 1 */
+    const char *api_key;         /* NULL: none */
+    const char *ca_file;         /* NULL: the system's certificates */
+    uint64_t request_timeout_ns; /* from the first byte sent to the last received */
+    uint64_t connect_timeout_ns; /* 0: 10 s */
+    bool keep_events;            /* fill remote_answer.events */
+};
+
+/* One request, prepared before the run; index = request id. */
+struct remote_call {
+    const char *body; /* JSON, "stream": true */
+    size_t body_len;
+    const char *request_id; /* NULL, or the X-Request-Id to send */
+    uint32_t least_tokens;  /* fewer are SHORT_OUTPUT; 0: any number is right */
+};
+
+struct remote_event {
+    uint64_t time_ns;
+    uint32_t n_tokens;
+};
+
+/* Instants that did not happen are TIME_NEVER. Owner: the caller (remote_answer_deinit). */
+struct remote_answer {
+    uint64_t planned_ns;    /* the request's arrival */
+    uint64_t send_begin_ns; /* before the first byte was written */
+    uint64_t send_end_ns;   /* the last one */
+    uint64_t head_ns;
+    uint64_t first_ns;     /* first content event: t_1 */
+    uint64_t last_ns;      /* last content event: t_m */
+    uint64_t end_ns;       /* [DONE], end of the connection, or the fault */
+    uint32_t n_events;     /* content events */
+    uint32_t first_tokens; /* n_1 */
+    uint32_t output_tokens;
+    uint32_t prompt_tokens;  /* as the server counts them; 0: it does not say */
+    uint32_t cached_tokens;  /* of the prompt */
+    uint64_t longest_gap_ns; /* between content events */
+    enum remote_token_source token_source;
+    enum scan_finish finish;
+    enum remote_fault fault;
+    uint16_t http_status; /* 0: none came */
+    bool coalesced;       /* two content events lay in one read */
+    char error[200];      /* "" when ok; begins with the fault's name */
+    struct strbuf text;
+    struct remote_event *events; /* keep_events: n_events of them */
+    uint32_t events_capacity;
+};
+void remote_answer_deinit(struct remote_answer *a);
+
+struct remote;
+enum status remote_create(const struct remote_config *config, struct remote **out,
+                          struct error *err) MUST_USE;
+void remote_destroy(struct remote *r);
+
+/* Opens all connections (TLS handshakes included). Errors: UNREACHABLE naming the endpoint and the
+ * cause. */
+enum status remote_connect(struct remote *r, struct error *err) MUST_USE;
+
+struct remote_run {
+    struct source *source;
+    const struct remote_call *calls; /* by request id */
+    struct remote_answer *answers;   /* n, zeroed; filled by request id */
+    uint32_t n;
+    const volatile int *stop;                   /* NULL, or: non-zero ends the run */
+    void (*on_done)(void *self, uint32_t done); /* NULL, or: after each request */
+    void *self;
+};
+/* Until the source has no more requests and all are answered. on_done of the source is called with
+ * the instant of the request's end stamp. A connection that closed is opened anew before its next
+ * request (that time is the request's). Errors: INTERRUPTED when stopped (answers are complete:
+ * what was in flight is CANCELLED); NO_MEMORY. A dead server is no error: its requests fail. */
+enum status remote_run(struct remote *r, const struct remote_run *run, struct error *err) MUST_USE;
+
+/* What the client itself cost during the last run. */
+struct remote_cost {
+    uint64_t wall_ns;
+    uint64_t cpu_ns; /* of the calling thread */
+    uint64_t reads;
+    uint64_t events;
+};
+struct remote_cost remote_cost_of(const struct remote *r);
+
+/* What the server says of itself; texts are "" where it does not. */
+struct remote_identity {
+    char model[256];         /* the only or first id of /v1/models */
+    char version[64];        /* /version */
+    char cache_config[1024]; /* labels of vllm:cache_config_info in /metrics */
+    uint32_t n_models;
+    uint32_t max_model_len; /* 0: not said */
+};
+/* GET /v1/models (required), /version and /metrics (optional). model NULL, or one that must be
+ * served. Errors: UNREACHABLE (no connection, no HTTP 200), USAGE (that model is not served: lists
+ * those that are; 401: says which key to give). */
+enum status remote_identify(const struct remote_config *config, const char *model,
+                            struct remote_identity *out, struct error *err) MUST_USE;
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * prom.h - the server's counters, gauges and histograms, under vLLM's names, as Prometheus text.
+ *
+ * One table (prom.c) holds every metric: name, kind, help, buckets. Values are relaxed atomics with
+ * a single writer each (the engine thread's event sink, or the network thread), so that a scrape
+ * never stops a step; sums and counts of a histogram are written so that a scrape sees count =
+ * sum of buckets. Buckets are vLLM's, with lower ones added for CPU queue times below 0.3 s.
+ */
+#ifndef LLMSCHED_SERVE_PROM_H
+#define LLMSCHED_SERVE_PROM_H
+
+#include <stdint.h>
+
+#include "base/request.h"
+#include "base/status.h"
+#include "base/strbuf.h"
+
+struct prom;
+
+struct prom_config {
+    const char *model_name; /* borrowed */
+    uint32_t total_blocks;
+    uint32_t block_tokens;
+    uint32_t max_model_len;
+    uint32_t max_jobs; /* requests that can be alive at once */
+};
+
+enum status prom_create(const struct prom_config *config, struct prom **out,
+                        struct error *err) MUST_USE;
+void prom_destroy(struct prom *p);
+
+/* Of the engine: arrivals, tokens, ends, steps. Thread: the engine's. Allocates nothing. It follows
+ * requests by id, so ids must be distinct among live requests. */
+struct event_sink prom_sink(struct prom *p);
+
+/* What only the network thread knows. */
+void prom_request_params(struct prom *p, uint32_t n, uint32_t max_tokens);
+void prom_client_disconnected(struct prom *p);
+/* The network thread's count of submitted jobs that were never in a step (inbox included), so that
+ * num_requests_waiting misses nobody. */
+void prom_set_waiting(struct prom *p, uint32_t waiting);
+
+/* The text of /metrics. */
+void prom_write(const struct prom *p, struct strbuf *out);
+
+#endif
