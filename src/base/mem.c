@@ -2,6 +2,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 static _Atomic uint64_t alloc_count;
 static _Atomic uint64_t fail_countdown; /* 0: off */
 static _Atomic bool fail_sticky;
-static _Atomic int step_depth;
+static _Thread_local int step_depth;
 static _Thread_local uint64_t refused_count;
 
 /* Passes p on; NULL counts as a refusal. */
@@ -25,7 +26,7 @@ static void *counted(void *p)
 /* True when this allocation may go ahead; aborts inside a guarded step. */
 static bool admit(void)
 {
-    if (atomic_load_explicit(&step_depth, memory_order_relaxed) > 0) {
+    if (step_depth > 0) {
         fputs("llmsched: bug: allocation inside an engine step\n", stderr);
         abort();
     }
@@ -140,19 +141,18 @@ void mem_unreserve(void *p, size_t bytes)
 
 void mem_step_begin(void)
 {
-    atomic_fetch_add(&step_depth, 1);
+    step_depth++;
 }
 
 void mem_step_end(void)
 {
-    int before = atomic_fetch_sub(&step_depth, 1);
-    assert(before > 0);
-    (void)before;
+    assert(step_depth > 0);
+    step_depth--;
 }
 
 bool mem_in_step(void)
 {
-    return atomic_load_explicit(&step_depth, memory_order_relaxed) > 0;
+    return step_depth > 0;
 }
 
 void mem_fail_at(uint64_t n, bool sticky)
@@ -169,6 +169,23 @@ uint64_t mem_refused_count(void)
 uint64_t mem_alloc_count(void)
 {
     return atomic_load(&alloc_count);
+}
+
+static void *allocate_bytes(size_t bytes)
+{
+    return mem_alloc(bytes, 1);
+}
+
+void mem_lend(void (*take)(void *(*allocate)(size_t bytes), void (*release)(void *p)))
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static bool lent;
+    pthread_mutex_lock(&mutex);
+    if (!lent) {
+        take(allocate_bytes, mem_free);
+        lent = true;
+    }
+    pthread_mutex_unlock(&mutex);
 }
 
 #define ARENA_DEFAULT_CHUNK ((size_t)64 * 1024)

@@ -2,8 +2,10 @@
  * mem.h - the only way the project allocates.
  *
  * One place that can count, refuse (tests make the n-th allocation fail) and guard: between
- * mem_step_begin() and mem_step_end() any allocation aborts, which proves that an engine step
- * allocates nothing. Thread: all functions are thread-safe; the guard covers all threads.
+ * mem_step_begin() and mem_step_end() any allocation by that thread aborts, which proves that an
+ * engine step allocates nothing. Other threads go on as they like, except those that work for the
+ * step: a pool's workers are guarded while their caller is (tensor/pool.h). Thread: all functions
+ * are thread-safe.
  */
 #ifndef LLMSCHED_BASE_MEM_H
 #define LLMSCHED_BASE_MEM_H
@@ -42,10 +44,10 @@ void mem_free(void *p);
 void *mem_reserve(size_t bytes) MUST_USE;
 void mem_unreserve(void *p, size_t bytes);
 
-/* Guard: see the top. May be nested. mem_in_step() is for interposers in tests. */
+/* Guard of the calling thread: see the top. May be nested. */
 void mem_step_begin(void);
 void mem_step_end(void);
-bool mem_in_step(void);
+bool mem_in_step(void); /* for teams that pass the guard on, and for interposers in tests */
 
 /* Tests: the n-th allocation from now (1 = next) is refused; sticky refuses all later ones too.
  * 0 switches off. mem_alloc_count() counts allocations since the start of the process. */
@@ -55,6 +57,11 @@ uint64_t mem_alloc_count(void);
 /* How often mem_alloc and mem_resize gave NULL on the calling thread. For libraries that use our
  * memory and do not say that it was refused. */
 uint64_t mem_refused_count(void);
+
+/* Gives the program's one library that allocates through two functions (jansson) ours: `take` is
+ * its setter (json_set_alloc_funcs). Acts once in a process, whichever thread comes first; when it
+ * returns the library has them. Whoever may parse beside other threads calls it before. */
+void mem_lend(void (*take)(void *(*allocate)(size_t bytes), void (*release)(void *p)));
 
 /*
  * arena - many small objects with one lifetime, freed together. Allocates in chunks. Not

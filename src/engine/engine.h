@@ -51,8 +51,8 @@ struct engine_config {
     /* NULL, or: when it becomes non-zero, arrivals are rejected (REJECT_SHUTDOWN), accepted
      * requests are finished, and the run ends with OK. */
     const volatile int *drain;
-    /* Any allocation by any thread during a step aborts (base/mem.h). Leave off where other
-     * threads allocate (a server). */
+    /* Any allocation by the engine's thread, or by a pool that works for it, during a step aborts
+     * (base/mem.h). Other threads are free to allocate, so a server may leave it on. */
     bool guard_allocations;
 };
 

@@ -1,26 +1,9 @@
 /* jsontext.c - see jsontext.h. */
 #include "model/jsontext.h"
 
-#include <pthread.h>
 #include <string.h>
 
 #include "base/mem.h"
-
-/* jansson does not always say that its memory was refused: it may even return a text's value with a
- * key left out. */
-static _Thread_local bool refused;
-
-static void *json_alloc(size_t n)
-{
-    void *p = mem_alloc(n, 1);
-    refused = refused || p == NULL;
-    return p;
-}
-
-static void use_mem(void)
-{
-    json_set_alloc_funcs(json_alloc, mem_free);
-}
 
 /* The index behind a string literal that begins (its quote) at i. */
 static size_t skip_string(const char *text, size_t len, size_t i)
@@ -97,7 +80,7 @@ static size_t find_not_finite(const char *text, size_t len, const char **key, si
     return len;
 }
 
-static enum status parse_error(const char *text, size_t len, const json_error_t *e,
+static enum status parse_error(const char *text, size_t len, const json_error_t *e, bool refused,
                                const char *path, uint64_t base, struct error *err)
 {
     if (refused || json_error_code(e) == json_error_out_of_memory) {
@@ -121,8 +104,7 @@ static enum status parse_error(const char *text, size_t len, const json_error_t 
 enum status json_text_parse(const char *text, size_t len, const struct json_limits *limits,
                             const char *path, uint64_t base, json_t **out, struct error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, use_mem);
+    mem_lend(json_set_alloc_funcs);
     enum status s = check_limits(text, len, limits, path, base, err);
     if (s != STATUS_OK) {
         return s;
@@ -132,11 +114,14 @@ enum status json_text_parse(const char *text, size_t len, const struct json_limi
         flags |= JSON_DECODE_INT_AS_REAL;
     }
     json_error_t e;
-    refused = false;
+    uint64_t refused_before = mem_refused_count();
     json_t *root = json_loadb(text, len, flags, &e);
+    /* jansson does not always say that its memory was refused: it may even return a text's value
+     * with a key left out. */
+    bool refused = mem_refused_count() != refused_before;
     if (root == NULL || refused) {
         json_decref(root);
-        return parse_error(text, len, &e, path, base, err);
+        return parse_error(text, len, &e, refused, path, base, err);
     }
     if (!json_is_object(root)) {
         json_decref(root);

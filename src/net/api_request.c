@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -523,28 +522,10 @@ static bool within_limits(const char *text, size_t len, struct api_errors *error
     return errors->total == 0;
 }
 
-static void *json_memory(size_t n)
-{
-    return mem_alloc(n, 1);
-}
-
-/* The first part of the program that uses jansson gives it our memory; another part may have done
- * so already, in its own way, and is left alone. */
-static void use_mem(void)
-{
-    json_malloc_t allocate;
-    json_free_t release;
-    json_get_alloc_funcs(&allocate, &release);
-    if (allocate == malloc) {
-        json_set_alloc_funcs(json_memory, mem_free);
-    }
-}
-
 /* NULL with an error. Refused memory does not always make jansson fail: it may leave out a key. */
 static json_t *load(const char *text, size_t len, struct api_errors *errors)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, use_mem);
+    mem_lend(json_set_alloc_funcs);
     json_error_t e;
     uint64_t refused = mem_refused_count();
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);

@@ -38,6 +38,7 @@ struct pool {
     void *ctx;
     uint32_t n;
     uint32_t grain;
+    bool guarded; /* the caller may not allocate, so neither may the workers */
     bool stop;
 
     pthread_mutex_t mutex;
@@ -150,7 +151,13 @@ static void *worker_main(void *arg)
         if (p->stop) {
             return NULL;
         }
+        if (p->guarded) {
+            mem_step_begin();
+        }
         run_part(p, w->index);
+        if (p->guarded) {
+            mem_step_end();
+        }
         finish_part(p);
     }
 }
@@ -170,6 +177,7 @@ void pool_run(struct pool *p, uint32_t n, uint32_t grain,
     p->ctx = ctx;
     p->n = n;
     p->grain = grain;
+    p->guarded = mem_in_step();
     post_job(p);
     run_part(p, 0);
     wait_for_workers(p);

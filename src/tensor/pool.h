@@ -2,7 +2,8 @@
  * pool.h - a fixed team of threads that run one function over a range, with a cheap barrier.
  *
  * The caller is thread 0 and works too. Workers spin briefly between jobs, then sleep: an idle pool
- * burns nothing. Which thread runs which part never changes a result. Thread: one caller at a time.
+ * burns nothing. Which thread runs which part never changes a result. Workers are under the
+ * caller's allocation guard (base/mem.h) while they work for it. Thread: one caller at a time.
  */
 #ifndef LLMSCHED_TENSOR_POOL_H
 #define LLMSCHED_TENSOR_POOL_H

@@ -3,7 +3,11 @@
 
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -80,6 +84,46 @@ static void test_mem_failure_hook(void **state)
     assert_null(mem_alloc(1, 8));
     assert_null(mem_alloc(1, 8));
     mem_fail_at(0, false);
+}
+
+static char p_was_given;
+
+static void *allocate_freely(void *arg)
+{
+    (void)arg;
+    void *p = mem_in_step() ? NULL : mem_alloc(1, 8);
+    mem_free(p);
+    return p == NULL ? NULL : &p_was_given;
+}
+
+static void test_guard_is_of_one_thread(void **state)
+{
+    (void)state;
+    mem_step_begin();
+    mem_step_begin();
+    mem_step_end();
+    assert_true(mem_in_step());
+    pthread_t other;
+    void *given = NULL;
+    assert_int_equal(pthread_create(&other, NULL, allocate_freely, NULL), 0);
+    assert_int_equal(pthread_join(other, &given), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        signal(SIGABRT, SIG_DFL); /* cmocka's handler would report on its own */
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        if (freopen("/dev/null", "w", stderr) == NULL) {
+            _exit(3);
+        }
+        mem_free(mem_alloc(1, 8));
+        _exit(0);
+    }
+    mem_step_end();
+    assert_false(mem_in_step());
+    assert_ptr_equal(given, &p_was_given);
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 static void test_arena(void **state)
@@ -284,11 +328,17 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_error_text), cmocka_unit_test(test_status_table),
-        cmocka_unit_test(test_mem_limits), cmocka_unit_test(test_mem_failure_hook),
-        cmocka_unit_test(test_arena),      cmocka_unit_test(test_utf8_table),
-        cmocka_unit_test(test_utf8_all),   cmocka_unit_test(test_json_string),
-        cmocka_unit_test(test_rng),        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_error_text),
+        cmocka_unit_test(test_status_table),
+        cmocka_unit_test(test_mem_limits),
+        cmocka_unit_test(test_mem_failure_hook),
+        cmocka_unit_test(test_guard_is_of_one_thread),
+        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_utf8_table),
+        cmocka_unit_test(test_utf8_all),
+        cmocka_unit_test(test_json_string),
+        cmocka_unit_test(test_rng),
+        cmocka_unit_test(test_time),
         cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -199,6 +200,41 @@ static void a_run_allocates_nothing(void **state)
     pool_destroy(NULL);
 }
 
+struct guard_seen {
+    _Atomic bool other; /* a thread saw another state than this job's */
+    bool guarded;
+};
+
+static void look_at_guard(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
+{
+    (void)begin;
+    (void)end;
+    (void)thread;
+    struct guard_seen *seen = ctx;
+    if (mem_in_step() != seen->guarded) {
+        atomic_store(&seen->other, true);
+    }
+}
+
+static void workers_are_under_the_callers_guard(void **state)
+{
+    (void)state;
+    struct pool *p = NULL;
+    assert_int_equal(pool_create(4, &p, NULL), STATUS_OK);
+    for (uint32_t i = 0; i < 64; i++) {
+        struct guard_seen seen = {.guarded = i % 3 != 0};
+        if (seen.guarded) {
+            mem_step_begin();
+        }
+        pool_run(p, 4, 1, look_at_guard, &seen);
+        if (seen.guarded) {
+            mem_step_end();
+        }
+        assert_false(atomic_load(&seen.other));
+    }
+    pool_destroy(p);
+}
+
 static void errors(void **state)
 {
     (void)state;
@@ -248,6 +284,7 @@ int main(void)
         cmocka_unit_test(caller_sleeps_until_the_last_part),
         cmocka_unit_test(oversubscribed_team_makes_progress),
         cmocka_unit_test(a_run_allocates_nothing),
+        cmocka_unit_test(workers_are_under_the_callers_guard),
         cmocka_unit_test(errors),
         cmocka_unit_test(default_threads_obey_the_affinity_mask),
     };
