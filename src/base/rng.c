@@ -28,6 +28,11 @@ uint64_t rng_key(uint64_t seed, uint64_t index)
     return rng_at(mix(seed + GOLDEN_GAMMA), index);
 }
 
+uint64_t sample_key_of_choice(uint64_t seed, uint32_t choice)
+{
+    return choice == 0 ? seed : rng_key(seed, choice);
+}
+
 struct rng rng_stream(uint64_t seed, uint64_t purpose)
 {
     return (struct rng){.state = rng_at(mix(seed ^ 0xA0761D6478BD642FULL), purpose)};

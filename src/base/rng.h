@@ -20,6 +20,10 @@ double rng_unit(uint64_t bits);
 /* hash(seed, index): the sample_key of request `index` in a bench with `seed`. */
 uint64_t rng_key(uint64_t seed, uint64_t index);
 
+/* The sample_key of one of the `n` choices of an API request with `seed`. Choice 0 has the seed
+ * itself, so that n = 1 gives the first of n = 2. */
+uint64_t sample_key_of_choice(uint64_t seed, uint32_t choice);
+
 struct rng {
     uint64_t state;
 };

@@ -251,6 +251,17 @@ static void test_rng(void **state)
     assert_true(fabs(squares / 70000 - 1) < 0.03);
     assert_true(rng_unit(UINT64_MAX) < 1.0);
     assert_true(rng_unit(0) == 0.0);
+
+    /* The choices of one request, and the first ones of neighbouring seeds, draw differently. */
+    double shared = 0;
+    for (uint64_t seed = 0; seed < 1000; seed++) {
+        uint64_t key = sample_key_of_choice(seed, 0);
+        assert_true(key == seed);
+        uint64_t other = sample_key_of_choice(seed, 1);
+        assert_true(other != key && other != sample_key_of_choice(seed, 2));
+        shared += 64 - __builtin_popcountll(rng_at(key, 5) ^ rng_at(other, 5));
+    }
+    assert_true(shared / 1000 > 31 && shared / 1000 < 33);
 }
 
 static void test_time(void **state)
