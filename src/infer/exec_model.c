@@ -2,13 +2,15 @@
  * exec_model.c - see exec_model.h.
  *
  * A step is a list of rows, items in order; it is cut into pieces of max_rows. The row of an item's
- * last known position goes to a head slot; when the slots are full or the step ends, the LM head
- * runs over them and their tokens are drawn, one row per thread.
+ * last known position goes to a head slot, and so do prompt rows whose log-probabilities are asked
+ * for; when the slots are full or the step ends, the LM head runs over them and their tokens are
+ * drawn, one row per thread.
  */
 #include "infer/exec_model.h"
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,8 +31,8 @@ struct exec_model {
     struct pool *pool;
     struct forward *forward;
     struct exec_model_tap tap;
-    struct forward_row *rows;          /* [max_rows] */
-    struct sampler_candidate *scratch; /* [n_threads][V] */
+    struct forward_row *rows;        /* [max_rows] */
+    struct sampler_scratch *scratch; /* [n_threads] */
     uint32_t max_rows;
     bool in_flight;
     struct exec_step step; /* the one in flight */
@@ -38,10 +40,11 @@ struct exec_model {
 
     /* Inside a step. */
     uint32_t n_rows;    /* filled of rows */
-    uint32_t *row_item; /* [max_rows] the item that row samples for, or NO_ITEM */
+    uint32_t *row_item; /* [max_rows] the item that wants that row's logits, or NO_ITEM */
     uint32_t n_slots;   /* filled head slots */
     uint32_t slot_item[FORWARD_HEAD_ROWS];
-    int32_t slot_token[FORWARD_HEAD_ROWS]; /* drawn */
+    uint32_t slot_position[FORWARD_HEAD_ROWS];
+    int32_t slot_token[FORWARD_HEAD_ROWS]; /* drawn, where the slot is sampled */
     const float *logits;
     size_t logits_stride;
 
@@ -52,16 +55,25 @@ struct exec_model {
 
 /* ---------------------------------------------------------------- one step */
 
+static bool is_among(int32_t token, const int32_t *ids, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i] == token) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Finish reason of an item that gained `token`. */
 static enum finish_reason finish_of(const struct exec_model *m, const struct exec_item *item,
                                     int32_t token)
 {
     const struct request *r = item->seq.request;
     const struct model_config *c = &m->net.config;
-    for (uint32_t i = 0; !r->ignore_eos && i < c->n_eos; i++) {
-        if (token == c->eos_ids[i]) {
-            return FINISH_STOP;
-        }
+    if ((!r->ignore_eos && is_among(token, c->eos_ids, c->n_eos)) ||
+        is_among(token, r->stop_ids, r->n_stop_ids)) {
+        return FINISH_STOP;
     }
     uint64_t known = (uint64_t)item->seq.known_tokens + 1;
     bool full = known >= (uint64_t)r->prompt_tokens + r->max_new_tokens ||
@@ -69,16 +81,63 @@ static enum finish_reason finish_of(const struct exec_model *m, const struct exe
     return full ? FINISH_LENGTH : FINISH_NONE;
 }
 
-static void sample_slots(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
+/* The logits of the last known position give a new token; others only log-probabilities. */
+static bool is_sampled(const struct exec_seq *seq, uint32_t position)
+{
+    return position + 1 == seq->known_tokens;
+}
+
+/* True when the rows of the prompt that are not sampled give log-probabilities of the tokens behind
+ * them. Once there is output, the whole prompt was computed: this is a recomputation, all its rows
+ * are written, and somebody may be reading them. */
+static bool wants_prompt_rows(const struct exec_seq *seq)
+{
+    const struct request *r = seq->request;
+    return r->logprobs != NULL && r->logprobs->prompt && seq->known_tokens == r->prompt_tokens;
+}
+
+/* The log-probabilities of token `id`, which follows the logits' position. */
+static void store_logprobs(struct exec_model *m, const float *logits, const struct exec_seq *seq,
+                           uint32_t position, int32_t id, struct sampler_scratch *scratch)
+{
+    const struct logprob_store *out = seq->request->logprobs;
+    uint32_t skipped = out->prompt ? 0 : seq->request->prompt_tokens;
+    size_t row = (size_t)position + 1 - skipped;
+    sampler_logprobs(logits, m->net.config.n_vocab, id, &out->chosen[row],
+                     out->n_top == 0 ? NULL : out->top + row * out->n_top, out->n_top, scratch);
+}
+
+/* The first token of a prompt has nothing before it. */
+static void store_first_row(const struct logprob_store *out, int32_t id)
+{
+    out->chosen[0] = (struct token_prob){.id = id, .logprob = NAN};
+    for (uint32_t i = 0; i < out->n_top; i++) {
+        out->top[i] = (struct token_prob){.id = -1, .logprob = NAN};
+    }
+}
+
+static void use_slots(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
 {
     struct exec_model *m = ctx;
-    uint32_t n_vocab = m->net.config.n_vocab;
-    struct sampler_candidate *scratch = m->scratch + (size_t)thread * n_vocab;
+    const struct model_config *c = &m->net.config;
+    struct sampler_scratch *scratch = &m->scratch[thread];
     for (uint32_t s = begin; s < end; s++) {
         const struct exec_seq *seq = &m->step.items[m->slot_item[s]].seq;
-        m->slot_token[s] =
-            sampler_pick(m->logits + s * m->logits_stride, n_vocab, &seq->request->sampling,
-                         seq->request->sample_key, seq->known_tokens, scratch);
+        const float *logits = m->logits + s * m->logits_stride;
+        uint32_t position = m->slot_position[s];
+        if (!is_sampled(seq, position)) {
+            store_logprobs(m, logits, seq, position, seq->tokens[position + 1], scratch);
+            continue;
+        }
+        const struct sampler_seq sampled = {.request = seq->request,
+                                            .tokens = seq->tokens,
+                                            .n_tokens = seq->known_tokens,
+                                            .eos_ids = c->eos_ids,
+                                            .n_eos = c->n_eos};
+        m->slot_token[s] = sampler_next(logits, c->n_vocab, &sampled, scratch);
+        if (m->slot_token[s] >= 0 && seq->request->logprobs != NULL) {
+            store_logprobs(m, logits, seq, position, m->slot_token[s], scratch);
+        }
     }
 }
 
@@ -109,17 +168,23 @@ static void flush_slots(struct exec_model *m, struct exec_result *result)
     m->logits = forward_head(m->forward, m->n_slots, &m->logits_stride);
     uint64_t begin = monotime_now_ns();
     for (uint32_t s = 0; m->tap.fn != NULL && s < m->n_slots; s++) {
-        m->tap.fn(m->tap.self, &m->step.items[m->slot_item[s]], m->logits + s * m->logits_stride);
+        const struct exec_item *item = &m->step.items[m->slot_item[s]];
+        if (is_sampled(&item->seq, m->slot_position[s])) {
+            m->tap.fn(m->tap.self, item, m->logits + s * m->logits_stride);
+        }
     }
-    pool_run(m->pool, m->n_slots, 1, sample_slots, m);
+    pool_run(m->pool, m->n_slots, 1, use_slots, m);
     for (uint32_t s = 0; s < m->n_slots; s++) {
-        store_token(m, s, result);
+        if (is_sampled(&m->step.items[m->slot_item[s]].seq, m->slot_position[s])) {
+            store_token(m, s, result);
+        }
     }
     m->n_slots = 0;
     m->sample_ns += monotime_now_ns() - begin;
 }
 
-/* Runs the rows gathered so far through the layers; those that are sampled go on to head slots. */
+/* Runs the rows gathered so far through the layers; those whose logits are wanted go on to head
+ * slots. */
 static void flush_rows(struct exec_model *m, struct exec_result *result)
 {
     if (m->n_rows == 0) {
@@ -134,6 +199,7 @@ static void flush_rows(struct exec_model *m, struct exec_result *result)
             flush_slots(m, result);
         }
         forward_select(m->forward, row, m->n_slots);
+        m->slot_position[m->n_slots] = m->rows[row].position;
         m->slot_item[m->n_slots++] = m->row_item[row];
     }
     m->n_rows = 0;
@@ -154,11 +220,15 @@ static void add_item(struct exec_model *m, uint32_t index, struct exec_result *r
     const struct exec_item *item = &m->step.items[index];
     const struct exec_seq *seq = &item->seq;
     result->items[index] = (struct exec_item_result){.finish = FINISH_NONE};
+    bool all_rows = wants_prompt_rows(seq);
+    if (all_rows && item->n_tokens > 0 && seq->computed_tokens == 0) {
+        store_first_row(seq->request->logprobs, seq->tokens[0]);
+    }
     for (uint32_t i = 0; i < item->n_tokens; i++) {
         uint32_t position = seq->computed_tokens + i;
-        bool sampled = position + 1 == seq->known_tokens;
+        bool wanted = all_rows || is_sampled(seq, position);
         add_row(m, (struct forward_row){seq->tokens[position], position, seq->blocks},
-                sampled ? index : NO_ITEM, result);
+                wanted ? index : NO_ITEM, result);
     }
     for (uint32_t i = 0; i < item->pad_tokens; i++) {
         add_row(m, (struct forward_row){0, 0, NULL}, NO_ITEM, result);
@@ -299,15 +369,18 @@ static enum status build(struct exec_model *m, const struct exec_model_options *
     if (s != STATUS_OK) {
         return s;
     }
-    size_t candidates = (size_t)pool_threads(m->pool) * o->config->n_vocab;
+    uint32_t n_threads = pool_threads(m->pool);
     m->rows = mem_alloc(o->max_rows, sizeof *m->rows);
     m->row_item = mem_alloc(o->max_rows, sizeof *m->row_item);
-    m->scratch = mem_alloc(candidates, sizeof *m->scratch);
+    m->scratch = mem_alloc(n_threads, sizeof *m->scratch);
     if (m->rows == NULL || m->row_item == NULL || m->scratch == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, -1, "out of memory: %zu bytes for sampling",
-                         candidates * sizeof *m->scratch);
+        return error_set(err, STATUS_NO_MEMORY, -1, "out of memory for %" PRIu32 " rows",
+                         o->max_rows);
     }
-    return STATUS_OK;
+    for (uint32_t i = 0; i < n_threads && s == STATUS_OK; i++) {
+        s = sampler_scratch_init(&m->scratch[i], o->config->n_vocab, err);
+    }
+    return s;
 }
 
 enum status exec_model_create(const struct exec_model_options *options, struct exec_model **out,
@@ -349,9 +422,10 @@ void exec_model_destroy(struct exec_model *m)
     forward_destroy(m->forward);
     network_deinit(&m->net);
     kv_deinit(&m->kv);
-    if (m->pool != NULL) {
-        pool_destroy(m->pool);
+    for (uint32_t i = 0; m->scratch != NULL && i < pool_threads(m->pool); i++) {
+        sampler_scratch_deinit(&m->scratch[i]);
     }
+    pool_destroy(m->pool);
     mem_free(m->rows);
     mem_free(m->row_item);
     mem_free(m->scratch);
@@ -371,7 +445,7 @@ enum status exec_model_estimate(const struct exec_model_options *options,
         .weight_bytes = network_bytes(c, o.ops, o.max_model_len),
         .kv_bytes = kv_bytes(c, o.kv_blocks),
         .activation_bytes = forward_bytes(c, o.max_model_len, o.max_rows, o.n_threads) +
-                            (uint64_t)o.n_threads * c->n_vocab * sizeof(struct sampler_candidate) +
+                            o.n_threads * sampler_scratch_bytes(c->n_vocab) +
                             (uint64_t)o.max_rows * (sizeof(struct forward_row) + sizeof(uint32_t))};
     if (__builtin_add_overflow(e.weight_bytes + e.activation_bytes, e.kv_bytes, &e.total_bytes)) {
         e.total_bytes = UINT64_MAX;

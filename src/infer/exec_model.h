@@ -3,13 +3,15 @@
  *
  *   config + weights ──create──► packed network, KV storage, activations (run lifetime, once)
  *   step ──submit/poll──► rows of many sequences through all layers, LM head for rows that are
- *                         sampled, sampling, end-of-sequence and length detection
+ *                         sampled or scored, sampling, log-probabilities, detection of
+ *                         end-of-sequence and stop tokens and of the length
  *
  * Invariants: a step allocates nothing (mem_step_begin/end stand around it). A sequence's logits
  * and tokens depend on its own tokens, sample_key and sampling only: not on batch mates, pad rows,
  * chunk cuts, block numbers, thread count or preemption; bit for bit, per build and instruction
- * set. Sampling draws from rng_at(sample_key, index of the new token in the sequence). Thread: one
- * owner; the work inside is spread over the executor's own pool.
+ * set. So do the log-probabilities, which are written within the step. Sampling draws from
+ * rng_at(sample_key, index of the new token in the sequence). Thread: one owner; the work inside is
+ * spread over the executor's own pool.
  */
 #ifndef LLMSCHED_INFER_EXEC_MODEL_H
 #define LLMSCHED_INFER_EXEC_MODEL_H
@@ -30,9 +32,8 @@ struct exec_model;
 #define EXEC_MODEL_KV_BLOCKS 4096
 #define EXEC_MODEL_MAX_ROWS  256
 
-/* Sees the logits [V] of every sampled row before the token is drawn; borrowed for the call. For
- * oracles and, later, log-probabilities. Must not allocate. Runs on the owner's thread, in order of
- * items. */
+/* Sees the raw logits [V] of every sampled row before the token is drawn; borrowed for the call.
+ * For oracles. Must not allocate. Runs on the owner's thread, in order of items. */
 struct exec_model_tap {
     void (*fn)(void *self, const struct exec_item *item, const float *logits);
     void *self;

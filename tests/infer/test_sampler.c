@@ -182,13 +182,26 @@ static void test_not_finite_is_refused_everywhere(void **state)
 {
     (void)state;
     const float bad[] = {NAN, INFINITY, -INFINITY};
-    const struct sampling greedy = {0};
+    const int32_t token = 0;
+    const struct token_bias bias = {.id = 4, .bias = 1.0f};
+    struct request requests[] = {{.prompt_tokens = 1},
+                                 {.prompt_tokens = 1, .sampling = cases[0]},
+                                 {.prompt_tokens = 1, .sampling = {.bias = &bias, .n_bias = 1}}};
+    struct sampler_scratch all;
+    struct error err = ERROR_INIT;
+    must(sampler_scratch_init(&all, V, &err), &err);
     for (uint32_t at = 0; at < V; at++) {
         float logits[V] = {0};
         logits[at] = bad[at % 3];
-        assert_int_equal(sampler_pick(logits, V, &greedy, 1, 1, scratch), -1);
-        assert_int_equal(sampler_pick(logits, V, &cases[0], 1, 1, scratch), -1);
+        for (uint32_t r = 0; r < 3; r++) {
+            struct sampler_seq seq = {.request = &requests[r], .tokens = &token, .n_tokens = 1};
+            assert_int_equal(sampler_next(logits, V, &seq, &all), -1);
+            logits[at] = 0.0f;
+            assert_in_range(sampler_next(logits, V, &seq, &all), 0, V - 1);
+            logits[at] = bad[at % 3];
+        }
     }
+    sampler_scratch_deinit(&all);
     float large[V] = {0};
     large[3] = 3.4e38f; /* finite, however large */
     large[4] = -3.4e38f;
