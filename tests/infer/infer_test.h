@@ -92,6 +92,7 @@ static inline void checkpoint_close(struct checkpoint *c)
 #define SEQ_MAX_TOKENS 80
 #define SEQ_MAX_BLOCKS (SEQ_MAX_TOKENS / 16)
 #define SEQ_MAX        12
+#define SEQ_MAX_TOP    5
 
 struct seq_state {
     struct request request;
@@ -101,7 +102,10 @@ struct seq_state {
     uint32_t computed;
     uint32_t blocks[SEQ_MAX_BLOCKS];
     enum finish_reason finish;
-    float *logits; /* [SEQ_MAX_TOKENS][V]: row i was sampled with i + 1 tokens known */
+    float *logits;              /* [SEQ_MAX_TOKENS][V]: row i was sampled with i + 1 tokens known */
+    struct logprob_store store; /* in use if request.logprobs */
+    struct token_prob chosen[SEQ_MAX_TOKENS];
+    struct token_prob top[SEQ_MAX_TOKENS * SEQ_MAX_TOP];
 };
 
 struct driver {
@@ -158,6 +162,15 @@ static inline void driver_deinit(struct driver *d)
     }
 }
 
+/* Log-probabilities of the output, and of the prompt. */
+static inline void driver_want_logprobs(struct seq_state *s, uint32_t n_top, bool prompt)
+{
+    assert_true(n_top <= SEQ_MAX_TOP);
+    s->store = (struct logprob_store){
+        .n_top = n_top, .prompt = prompt, .chosen = s->chosen, .top = s->top};
+    s->request.logprobs = &s->store;
+}
+
 static inline struct exec_item seq_item(const struct seq_state *s, uint32_t n, uint32_t pads)
 {
     return (struct exec_item){.seq = {.request = &s->request,
@@ -210,7 +223,21 @@ static inline void driver_run_alone(struct driver *d, struct executor *e)
     }
 }
 
-/* Same tokens, and same bits of every sampled row's logits. */
+static inline void driver_compare_logprobs(const struct seq_state *a, const struct seq_state *b,
+                                           const char *what)
+{
+    if (a->request.logprobs == NULL) {
+        return;
+    }
+    uint32_t rows = a->known - (a->store.prompt ? 0 : a->request.prompt_tokens);
+    if (memcmp(a->chosen, b->chosen, rows * sizeof a->chosen[0]) != 0 ||
+        memcmp(a->top, b->top, rows * a->store.n_top * sizeof a->top[0]) != 0) {
+        fail_msg("%s: sequence %llu: log-probabilities differ", what,
+                 (unsigned long long)a->request.id);
+    }
+}
+
+/* Same tokens, same bits of every sampled row's logits, and of the log-probabilities. */
 static inline void driver_compare(const struct driver *want, const struct driver *got,
                                   const char *what)
 {
@@ -231,6 +258,7 @@ static inline void driver_compare(const struct driver *want, const struct driver
                          b->tokens[p + 1], a->tokens[p + 1]);
             }
         }
+        driver_compare_logprobs(a, b, what);
     }
 }
 

@@ -1,5 +1,6 @@
 /*
- * test_infer_invariance.c - a sequence's logits are the same bits however it is scheduled.
+ * test_infer_invariance.c - a sequence's logits, tokens and log-probabilities are the same bits
+ * however it is scheduled.
  *
  * The truth is every sequence alone, its prompt at once, one thread, blocks in order, pieces larger
  * than any step. Against it: random batches, chunks, pad rows, shuffled blocks full of NaN from an
@@ -32,6 +33,30 @@ static struct exec_model *open_model(const struct checkpoint *c, const struct te
                            &m, &err),
          &err);
     return m;
+}
+
+/* Some sequences with all that a request may ask for; V is at least 131. */
+static void ask_for_more(struct driver *d)
+{
+    static const struct token_bias bias[] = {{3, 2.5f}, {77, -100.0f}, {90, 1.0f}};
+    static const int32_t stop_ids[] = {5, 90};
+    for (uint32_t i = 0; i < d->n_seqs; i++) {
+        struct request *r = &d->seqs[i].request;
+        if (i % 2 == 1) {
+            driver_want_logprobs(&d->seqs[i], i % SEQ_MAX_TOP, i % 4 == 1);
+        }
+        if (i % 4 >= 1 && i % 4 <= 2) {
+            r->sampling.min_p = 0.02f;
+            r->sampling.repetition_penalty = 1.3f;
+            r->sampling.frequency_penalty = 0.4f;
+            r->sampling.presence_penalty = -0.3f;
+            r->sampling.bias = bias;
+            r->sampling.n_bias = 3;
+            r->stop_ids = stop_ids;
+            r->n_stop_ids = 2;
+            r->min_new_tokens = 4;
+        }
+    }
 }
 
 /* Gives the sequence blocks that nobody owns, in random order; `owned` marks the taken ones. */
@@ -104,11 +129,13 @@ static void check_random(const char *name, const struct tensor_ops *ops, uint32_
     char what[160];
     checkpoint_open(&c, name);
     driver_init(&alone, n_seqs, c.config.n_vocab, seed);
+    ask_for_more(&alone);
     struct exec_model *m = open_model(&c, ops, 1, 256, &alone);
     driver_run_alone(&alone, exec_model_executor(m));
     exec_model_destroy(m);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         driver_init(&mixed, n_seqs, c.config.n_vocab, seed);
+        ask_for_more(&mixed);
         m = open_model(&c, ops, ways[w].threads, ways[w].max_rows, &mixed);
         run_random(&mixed, exec_model_executor(m), seed + w);
         snprintf(what, sizeof what, "%s on %s, %u threads, pieces of %u rows, seed %llu", name,
