@@ -409,11 +409,16 @@ static void test_not_finite_fails_one_sequence(void **state)
     struct request requests[3];
     struct exec_item items[3];
     const uint32_t blocks[3] = {0, 1, 2};
+    struct token_prob chosen[3][13] = {0}, top[3][13] = {0};
+    struct logprob_store stores[3];
     for (uint32_t i = 0; i < 3; i++) {
+        stores[i] =
+            (struct logprob_store){.n_top = 1, .prompt = true, .chosen = chosen[i], .top = top[i]};
         requests[i] = (struct request){.id = 40 + i,
                                        .prompt = prompts[i],
                                        .prompt_tokens = 4,
                                        .max_new_tokens = 9,
+                                       .logprobs = &stores[i],
                                        .ignore_eos = true};
         items[i] = (struct exec_item){.seq = {.request = &requests[i],
                                               .tokens = prompts[i],
@@ -427,6 +432,15 @@ static void test_not_finite_fails_one_sequence(void **state)
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(result.items[i].n_out, i == 1 ? 0 : 1);
         assert_int_equal(result.items[i].finish, i == 1 ? FINISH_ERROR : FINISH_NONE);
+        /* Token 5 is the broken one: nothing is known of what follows it, and no token is made. */
+        for (uint32_t row = 1; row < 4; row++) {
+            bool known = i != 1 || row == 1;
+            assert_int_equal(chosen[i][row].id, prompts[i][row]);
+            assert_true(isfinite(chosen[i][row].logprob) == known);
+            assert_true(isfinite(top[i][row].logprob) == known);
+            assert_true((top[i][row].id >= 0) == known);
+        }
+        assert_int_equal(chosen[i][4].id, i == 1 ? 0 : result.items[i].out[0]);
     }
     assert_non_null(strstr(exec_model_last_error(m), "request 41"));
     assert_non_null(strstr(exec_model_last_error(m), "position 3"));
@@ -459,6 +473,16 @@ static void test_a_step_allocates_nothing(void **state)
         driver_init(&d, 6, c.config.n_vocab, i);
         d.seqs[4].request.sampling = (struct sampling){.temperature = 1.0f, .top_p = 0.9f};
         d.seqs[5].request.sampling = (struct sampling){.temperature = 1.0f, .top_p = 1.0f};
+        for (uint32_t k = 2; k < 6; k++) {
+            struct request *r = &d.seqs[k].request;
+            driver_want_logprobs(&d.seqs[k], k - 2, k % 2 == 0);
+            r->sampling.repetition_penalty = 1.2f;
+            r->sampling.presence_penalty = 0.5f;
+            r->sampling.min_p = 0.1f;
+            r->min_new_tokens = 3;
+            r->stop_ids = d.seqs[k].prompt;
+            r->n_stop_ids = 1;
+        }
         struct exec_model *m = create(&c, &c.config, 0, &d);
         /* A sanitizer allocates while a thread starts: let the workers do something first. */
         struct error err = ERROR_INIT;
