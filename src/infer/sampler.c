@@ -379,6 +379,7 @@ static float logprob_of(float logit, double max, double log_sum)
 void sampler_logprobs(const float *logits, uint32_t n_vocab, int32_t id, struct token_prob *chosen,
                       struct token_prob *top, uint32_t n_top, struct sampler_scratch *s)
 {
+    assert(n_vocab >= 1 && is_token(id, n_vocab));
     *chosen = (struct token_prob){.id = id, .logprob = NAN};
     for (uint32_t i = 0; i < n_top; i++) {
         top[i] = (struct token_prob){.id = -1, .logprob = NAN};
@@ -386,12 +387,13 @@ void sampler_logprobs(const float *logits, uint32_t n_vocab, int32_t id, struct 
     if (!all_finite(logits, n_vocab)) {
         return;
     }
-    double max = (double)logits[argmax(logits, n_vocab)];
-    double sum = 0.0;
+    uint32_t best = (uint32_t)argmax(logits, n_vocab);
+    double max = (double)logits[best];
+    double others = 0.0;
     for (uint32_t i = 0; i < n_vocab; i++) {
-        sum += exp((double)logits[i] - max);
+        others += i == best ? 0.0 : exp((double)logits[i] - max);
     }
-    double log_sum = log(sum);
+    double log_sum = log1p(others);
     chosen->logprob = logprob_of(logits[id], max, log_sum);
     uint32_t n = sampler_top(logits, n_vocab, n_top, s->candidates);
     for (uint32_t i = 0; i < n; i++) {

@@ -145,7 +145,7 @@ static uint32_t run_one(const struct checkpoint *c, const struct model_config *c
 static void test_ends(void **state)
 {
     struct checkpoint c;
-    int32_t free_run[SEQ_MAX_TOKENS], got[SEQ_MAX_TOKENS];
+    int32_t free_run[SEQ_MAX_TOKENS] = {0}, got[SEQ_MAX_TOKENS];
     enum finish_reason finish;
     (void)state;
     checkpoint_open(&c, "llama-gqa");

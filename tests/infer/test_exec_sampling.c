@@ -237,23 +237,28 @@ static void test_rows_are_log_softmax(void **state)
     }
 }
 
+static bool is_same(const struct token_prob *a, const struct token_prob *b)
+{
+    return a->id == b->id && a->logprob == b->logprob;
+}
+
 /* Nobody else's rows are touched, and a row is written once: after a preemption, which computes
  * everything again, marks put into the rows that are out stay. */
 static void test_rows_are_written_once(void **state)
 {
     (void)state;
     struct bench b;
+    const struct token_prob mark = {-7, 7.0f};
     bench_open(&b, "gpt-neo", 3, 35);
     for (uint32_t i = 0; i < 3; i++) {
         struct seq_state *s = &b.d.seqs[i];
         s->request.max_new_tokens = 12;
         driver_want_logprobs(s, 2, i != 1);
-        memset(s->chosen, 0x55, sizeof s->chosen);
-        memset(s->top, 0x55, sizeof s->top);
+        for (size_t k = 0; k < SEQ_MAX_TOKENS * SEQ_MAX_TOP; k++) {
+            s->chosen[k % SEQ_MAX_TOKENS] = s->top[k] = mark;
+        }
     }
     b.d.seqs[2].request.logprobs = NULL;
-    struct token_prob mark;
-    memset(&mark, 0x55, sizeof mark);
     for (uint32_t made = 0; made < 12; made++) {
         for (uint32_t i = 0; i < 3; i++) {
             struct seq_state *s = &b.d.seqs[i];
@@ -264,13 +269,12 @@ static void test_rows_are_written_once(void **state)
             driver_step(&b.d, b.e, &i, &(uint32_t){s->known - s->computed}, &(uint32_t){0}, 1);
             for (uint32_t row = 0; row < SEQ_MAX_TOKENS; row++) {
                 bool is_new = i < 2 && (made == 0 ? row <= rows : row == rows);
-                bool same = memcmp(&s->chosen[row], &mark, sizeof mark) == 0 &&
-                            memcmp(&s->top[(size_t)2 * row], &mark, sizeof mark) == 0;
+                bool same = is_same(&s->chosen[row], &mark) && is_same(&s->top[2 * row], &mark);
                 if (same == is_new) {
                     fail_msg("sequence %u, token %u: row %u was%s written", i, made, row,
                              is_new ? " not" : "");
                 }
-                s->chosen[row] = s->top[(size_t)2 * row] = mark;
+                s->chosen[row] = s->top[2 * row] = mark;
             }
         }
     }
