@@ -40,7 +40,8 @@ struct token_prob {
  * Where the executor writes the log-probabilities of one request; owner: the request's maker.
  * Row r is that of output token r, or, with `prompt`, of position r of the sequence (row 0, before
  * which nothing stands, has id = its token and logprob NAN). A row is written before its token is
- * delivered, and not again after a preemption.
+ * delivered, and not again after a preemption. Alternatives that there are none of (of row 0,
+ * beyond the vocabulary, of logits that are not finite) have id -1 and logprob NAN.
  */
 struct logprob_store {
     uint32_t n_top;            /* alternatives a row */
@@ -70,7 +71,7 @@ struct request {
 
 enum finish_reason {
     FINISH_NONE,   /* goes on */
-    FINISH_STOP,   /* an end-of-sequence token or a stop string */
+    FINISH_STOP,   /* an end-of-sequence or stop token, or a stop string */
     FINISH_LENGTH, /* max_new_tokens or the model's length */
     FINISH_ERROR   /* the executor failed this sequence */
 };
