@@ -91,7 +91,7 @@ const char *reject_reason_name(enum reject_reason r);
 /* A request's life: ARRIVE, then SCHEDULED (again after each PREEMPT), TOKEN ..., DELIVER ..., and
  * exactly one terminal event: FINISH, REJECT, CANCEL or FAIL. */
 enum event_kind {
-    EVENT_ARRIVE,
+    EVENT_ARRIVE,    /* n = prompt tokens */
     EVENT_SCHEDULED, /* first rows of a residency are in a plan; n = batch size then */
     EVENT_TOKEN,     /* n tokens computed */
     EVENT_DELIVER,   /* n tokens handed to the caller (a static batch: all at its end) */
@@ -116,8 +116,8 @@ static inline bool event_is_terminal(enum event_kind k)
     return k >= EVENT_FINISH;
 }
 
-/* What one committed plan cost. Rows are token positions pushed through the model.
- * computed rows = useful + pad + recomputed. */
+/* What one committed plan cost; sent after the events of the step's result. Rows are token
+ * positions pushed through the model: computed rows = useful + pad + recomputed. */
 struct step_record {
     uint64_t plan_id;
     uint64_t begin_ns;

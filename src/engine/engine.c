@@ -275,8 +275,10 @@ static void accept(struct engine *e, const struct request *r, uint64_t now_ns)
 {
     assert(r->prompt_tokens >= 1 && r->max_new_tokens >= 1 && r->prompt != NULL);
     assert(r->arrival_ns <= now_ns);
-    engine_emit(
-        e, &(struct event){.time_ns = r->arrival_ns, .request_id = r->id, .kind = EVENT_ARRIVE});
+    engine_emit(e, &(struct event){.time_ns = r->arrival_ns,
+                                   .request_id = r->id,
+                                   .kind = EVENT_ARRIVE,
+                                   .n = r->prompt_tokens});
     enum reject_reason reason = refuse(e, r);
     if (reason != REJECT_NONE) {
         turn_away(e, r, EVENT_REJECT, reason, now_ns);

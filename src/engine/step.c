@@ -324,12 +324,12 @@ static enum status run_step(struct engine *e, uint64_t now_ns, struct error *err
     e->record.begin_ns = begin_ns;
     e->record.end_ns = end_ns;
     e->record.plan_ns = begin_ns - now_ns;
+    apply(e, s == STATUS_OK, end_ns);
     for (uint32_t i = 0; i < e->config.n_sinks; i++) {
         if (e->config.sinks[i].step != NULL) {
             e->config.sinks[i].step(e->config.sinks[i].self, &e->record);
         }
     }
-    apply(e, s == STATUS_OK, end_ns);
     guard_end(e);
     engine_flush_ended(e);
     if (s == STATUS_OK) {

@@ -34,13 +34,15 @@ struct backend {
     /* Readable whenever take may have something, or state has changed. */
     int fd;
     enum backend_state (*state)(void *self);
-    /* Only in state READY. The backend has the job until its end was taken. */
+    /* Only in state READY. The backend has the job until its end was taken. It sets the request's
+     * id and arrival_ns. */
     void (*submit)(void *self, struct job *job);
     /* Asks for the end of a submitted job; harmless when it has ended. */
     void (*cancel)(void *self, struct job *job);
     /* A job with news (new tokens, or its end) since it was last taken, oldest first; NULL: none,
-     * and fd is quiet until there is. A job whose end is set when it is taken is the caller's
-     * again and is never given out once more. */
+     * and fd is quiet until there is. `end` changes inside take alone: a job whose end is set when
+     * it is taken is the caller's again and is never given out once more. Tokens may appear at
+     * any time, so a job can be taken with nothing left to read. */
     struct job *(*take)(void *self);
     /* Submitted jobs that have not been in any step yet. */
     uint32_t (*waiting)(void *self);

@@ -21,20 +21,24 @@ struct engine_thread;
 struct engine_thread_config {
     const struct policy_class *policy;
     struct policy_params params;
-    uint32_t total_blocks; /* 0: all that the executor stores */
+    /* The limits must be known before the model is loaded: total_blocks >= 1 is at most what the
+     * executor will store, the other two are as it will have them (else state FAILED). */
+    uint32_t total_blocks;
     uint32_t block_tokens;
-    uint32_t max_seqs;      /* 0: the engine's default */
-    uint32_t token_budget;  /* 0: the executor's advice */
-    uint32_t max_jobs;      /* most jobs submitted and not ended at any time: sizes the slots */
-    uint32_t max_model_len; /* as the executor will have it: limits must be known before loading */
-    struct prom *prom;      /* borrowed; fed from the engine's thread */
+    uint32_t max_model_len;
+    uint32_t max_seqs;     /* 0: the engine's default */
+    uint32_t token_budget; /* 0: the executor's advice */
+    uint32_t max_jobs;     /* most jobs submitted and not ended at any time: sizes the slots */
+    struct prom *prom;     /* borrowed, or NULL; fed from the engine's thread */
     /* Called once on the engine thread; gives the executor (borrowed until the thread has ended).
      */
     enum status (*load)(void *self, struct executor **out, struct error *err);
     void *load_self;
 };
 
-/* Starts the thread; returns at once, in state LOADING. Errors: NO_MEMORY, IO (thread, eventfd). */
+/* Starts the thread; returns at once, in state LOADING. What the engine refuses later (a failed
+ * load, limits that contradict the executor's) shows as state FAILED. Errors: USAGE (max_jobs),
+ * NO_MEMORY, IO (thread, eventfd). */
 enum status engine_thread_start(const struct engine_thread_config *config,
                                 struct engine_thread **out, struct error *err) MUST_USE;
 /* The backend, borrowed until stop. */

@@ -55,10 +55,15 @@ struct job {
 
     struct logprob_store logprobs; /* request.logprobs points here, or is NULL */
 
+    /* Why the network thread cancels, for the counters: FINISH_STOP when it found a stop string
+     * (the request succeeded), FINISH_NONE when nobody wants the rest. Set before the first cancel.
+     */
+    enum finish_reason cancel_as;
+
     /* Private to backends. */
     _Atomic(struct job *) next_in;
     _Atomic(struct job *) next_out;
-    _Atomic int is_queued_out;
+    _Atomic int is_queued_out; /* 0, or 1 + the enum job_end that take will show */
     _Atomic int is_cancelled;
     uint32_t live_idx;
 };
