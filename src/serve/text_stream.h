@@ -4,8 +4,8 @@
  * Text is held back while it could still become a stop string, and while a character is unfinished;
  * the pieces given out joined are the choice's text, cut before its first stop string (the one that
  * ends first; of those that end together the longest). min_tokens: stop strings that end within the
- * first min_tokens tokens are ignored. Thread: one owner. Cost: O(bytes * stops) worst case, no
- * quadratic rescans.
+ * first min_tokens tokens are ignored (one that merely begins there counts). Thread: one owner.
+ * Cost: O(bytes * stops), whatever the text. Stop strings are whole UTF-8 characters.
  */
 #ifndef LLMSCHED_SERVE_TEXT_STREAM_H
 #define LLMSCHED_SERVE_TEXT_STREAM_H
@@ -28,12 +28,12 @@ struct text_stream {
     uint32_t min_tokens;
     uint32_t n_tokens; /* pushed, up to and including the one that completed a stop string */
     bool stopped;
-    uint32_t stop_idx;   /* valid if stopped */
-    struct strbuf held;  /* private: text not yet given out */
-    size_t scanned;      /* private: of held */
-    size_t longest_stop; /* private */
+    uint32_t stop_idx;  /* valid if stopped */
+    struct strbuf held; /* private: text not yet given out */
+    uint32_t *matched;  /* private: per stop, how much of it the text ends with */
 };
 
+/* Takes memory for the stop strings; a refusal shows in t->held.failed. */
 void text_stream_begin(struct text_stream *t, const struct tokenizer *tokenizer, bool keep_special,
                        const struct text_stop *stops, uint32_t n_stops, uint32_t min_tokens);
 /* Appends what can be sent now. True: a stop string is complete; later pushes are ignored. A

@@ -2,7 +2,6 @@
  * The executor is the simulator (engine_rig.h). */
 #include "serve/engine_rig.h"
 
-
 static void test_one_request(void **state)
 {
     (void)state;
