@@ -3,7 +3,7 @@
  *
  *   token i of a job submitted at t is due at  t + ttft + i * tpot
  *
- * It runs on the network thread (a heap of due times and a timerfd on the libevent base). Due
+ * It runs on the network thread: a heap of due times and a timerfd, which is the backend's fd. Due
  * times and the instants at which the events were handed to the socket stand in the job; the
  * reference for `selftest client`. Ids are those of exec_sim_token over printable bytes, so that a
  * seed gives the same text again.
@@ -15,15 +15,12 @@
 
 #include "serve/backend.h"
 
-struct event_base;
 struct synthetic;
 
 struct synthetic_config {
-    struct event_base *base;
     uint64_t ttft_ns;
     uint64_t tpot_ns;
     uint32_t max_model_len;
-    uint32_t max_jobs;
 };
 
 enum status synthetic_create(const struct synthetic_config *config, struct synthetic **out,
