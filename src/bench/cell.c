@@ -177,7 +177,8 @@ static enum status fill_run(const struct bench *b, const struct cell *cell,
     run->request_size = cell->size;
     run->run_num = cell->run;
     run->seed = b->options.seed + cell->run;
-    enum status s = summary_from_recorder(recorder, &run->summary, err);
+    enum status s = summary_from_records(recorder_records(recorder), recorder_count(recorder),
+                                         recorder_totals(recorder), &run->summary, err);
     run->summary.peak_rss_bytes = environment_peak_rss_bytes();
     for (uint32_t i = 0; i < w->n && s == STATUS_OK; i++) {
         run->n_rows = i + 1;

@@ -255,6 +255,11 @@ const struct record *recorder_record(const struct recorder *r, uint32_t id)
     return &r->records[id];
 }
 
+const struct record *recorder_records(const struct recorder *r)
+{
+    return r->records;
+}
+
 const struct run_totals *recorder_totals(const struct recorder *r)
 {
     return &r->totals;

@@ -1,15 +1,17 @@
 /*
  * recorder.h - events of one run in, one record per request and the run's totals out.
  *
- * It is an event_sink: the engine, the simulator and the remote client all feed it, so every row of
- * a comparison is measured by the same code. All memory is taken at creation (requests and their
- * max_new_tokens are known), none while events arrive. Each event costs O(1). An event out of
- * order (a token before SCHEDULED, a second terminal event, more tokens than asked for) is a bug of
- * its sender and aborts. Definitions: docs/METRICS.md.
+ * It is an event_sink: the engine and the simulator feed it. The remote client makes records
+ * itself; summary.h turns either kind into figures, so every row of a comparison is measured by the
+ * same code. All memory is taken at creation (requests and their max_new_tokens are known), none
+ * while events arrive. Each event costs O(1). An event out of order (a token before SCHEDULED, a
+ * second terminal event, more tokens than asked for) is a bug of its sender and aborts.
+ * Definitions: docs/METRICS.md.
  */
 #ifndef LLMSCHED_METRICS_RECORDER_H
 #define LLMSCHED_METRICS_RECORDER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/request.h"
@@ -37,6 +39,7 @@ struct record {
 
 /* Of steps and waits, the time between first_send_ns and last_end_ns counts. */
 struct run_totals {
+    bool steps_unknown;     /* a server's: all but the next two are not known */
     uint64_t first_send_ns; /* earliest arrival */
     uint64_t last_end_ns;   /* latest terminal event */
     uint64_t n_steps;
@@ -66,6 +69,7 @@ struct event_sink recorder_sink(struct recorder *r);
 
 uint32_t recorder_count(const struct recorder *r);
 const struct record *recorder_record(const struct recorder *r, uint32_t id);
+const struct record *recorder_records(const struct recorder *r); /* all, by id */
 const struct run_totals *recorder_totals(const struct recorder *r);
 /* Requests without a terminal event (0 after a clean run). */
 uint32_t recorder_pending(const struct recorder *r);

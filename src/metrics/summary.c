@@ -47,14 +47,13 @@ double record_tpot_s(const struct record *r)
 }
 
 /* Figures of one quantity over all successful requests; values is scratch for all of them. */
-static struct latency_figures figures(const struct recorder *r,
+static struct latency_figures figures(const struct record *records, uint32_t n_records,
                                       double (*value_of)(const struct record *), double *values,
                                       uint64_t *samples)
 {
     size_t n = 0;
-    for (uint32_t i = 0; i < recorder_count(r); i++) {
-        const struct record *rec = recorder_record(r, i);
-        double v = rec->status == RECORD_OK ? value_of(rec) : (double)NAN;
+    for (uint32_t i = 0; i < n_records; i++) {
+        double v = records[i].status == RECORD_OK ? value_of(&records[i]) : (double)NAN;
         if (!isnan(v)) {
             values[n++] = v;
         }
@@ -100,53 +99,75 @@ static enum status split_wall(const struct run_totals *t, uint64_t wall, struct 
     return STATUS_OK;
 }
 
-static void count_requests(const struct recorder *r, struct run_summary *s)
+static void count_requests(const struct record *records, uint32_t n, struct run_summary *s)
 {
-    s->total_requests = recorder_count(r);
-    for (uint32_t i = 0; i < recorder_count(r); i++) {
-        const struct record *rec = recorder_record(r, i);
-        if (rec->status == RECORD_OK) {
+    s->total_requests = n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (records[i].status == RECORD_OK) {
             s->successful_requests++;
-            s->output_tokens += rec->output_tokens;
+            s->output_tokens += records[i].output_tokens;
         }
     }
     /* What never ended is no success either. */
     s->failed_requests = s->total_requests - s->successful_requests;
 }
 
-enum status summary_from_recorder(const struct recorder *r, struct run_summary *out,
-                                  struct error *err)
+static void fill_steps(const struct run_totals *t, struct run_summary *s)
 {
-    const struct run_totals *t = recorder_totals(r);
-    struct run_summary s = {0};
-    uint64_t wall = t->last_end_ns > t->first_send_ns ? t->last_end_ns - t->first_send_ns : 0;
-    enum status status = split_wall(t, wall, &s, err);
-    if (status != STATUS_OK) {
-        return status;
+    s->mean_batch_size = quotient(t->sequence_steps, t->n_steps);
+    s->computed_rows = t->useful_rows + t->pad_rows + t->recomputed_rows;
+    s->batch_efficiency = quotient(t->useful_rows, s->computed_rows);
+    s->padding_tokens = t->pad_rows;
+    s->recomputed_tokens = t->recomputed_rows;
+    s->kv_peak_blocks = t->kv_peak_blocks;
+    s->preemptions = t->preemptions;
+    s->steps = t->n_steps;
+    s->plan_mean_us = quotient(t->plan_ns, t->n_steps) * 1e-3;
+}
+
+static void leave_steps_unknown(struct run_summary *s)
+{
+    double *reals[] = {&s->mean_batch_size,  &s->batch_efficiency, &s->useful_s, &s->padding_s,
+                       &s->recompute_s,      &s->fill_wait_s,      &s->idle_s,   &s->overhead_s,
+                       &s->engine_idle_frac, &s->plan_mean_us};
+    uint64_t *counts[] = {&s->computed_rows,  &s->padding_tokens, &s->recomputed_tokens,
+                          &s->kv_peak_blocks, &s->preemptions,    &s->steps};
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
+        *reals[i] = (double)NAN;
     }
-    uint32_t n = recorder_count(r);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        *counts[i] = COUNT_UNKNOWN;
+    }
+}
+
+enum status summary_from_records(const struct record *records, uint32_t n,
+                                 const struct run_totals *t, struct run_summary *out,
+                                 struct error *err)
+{
+    struct run_summary s = {.peak_rss_bytes = COUNT_UNKNOWN};
+    uint64_t wall = t->last_end_ns > t->first_send_ns ? t->last_end_ns - t->first_send_ns : 0;
+    if (t->steps_unknown) {
+        leave_steps_unknown(&s);
+    } else {
+        enum status status = split_wall(t, wall, &s, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        fill_steps(t, &s);
+    }
     double *values = mem_alloc(n > 0 ? n : 1, sizeof *values);
     if (values == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory to sort %u latencies", n);
     }
-    count_requests(r, &s);
+    count_requests(records, n, &s);
     s.wall_time_s = monotime_seconds(wall);
     /* Always numbers: nothing done in no time is a rate of 0. */
     s.throughput_req_per_sec = wall > 0 ? (double)s.successful_requests / s.wall_time_s : 0.0;
     s.throughput_tokens_per_sec = wall > 0 ? (double)s.output_tokens / s.wall_time_s : 0.0;
-    s.latency = figures(r, record_latency_s, values, NULL);
-    s.ttft = figures(r, record_ttft_s, values, NULL);
-    s.tpot = figures(r, record_tpot_s, values, &s.tpot_samples);
-    s.queue = figures(r, record_queue_s, values, NULL);
-    s.mean_batch_size = quotient(t->sequence_steps, t->n_steps);
-    s.computed_rows = t->useful_rows + t->pad_rows + t->recomputed_rows;
-    s.batch_efficiency = quotient(t->useful_rows, s.computed_rows);
-    s.padding_tokens = t->pad_rows;
-    s.recomputed_tokens = t->recomputed_rows;
-    s.kv_peak_blocks = t->kv_peak_blocks;
-    s.preemptions = t->preemptions;
-    s.steps = t->n_steps;
-    s.plan_mean_us = quotient(t->plan_ns, t->n_steps) * 1e-3;
+    s.latency = figures(records, n, record_latency_s, values, NULL);
+    s.ttft = figures(records, n, record_ttft_s, values, NULL);
+    s.tpot = figures(records, n, record_tpot_s, values, &s.tpot_samples);
+    s.queue = figures(records, n, record_queue_s, values, NULL);
     mem_free(values);
     *out = s;
     return STATUS_OK;

@@ -1,8 +1,9 @@
 /*
  * summary.h - one run in numbers: the row of benchmark_summaries.csv.
  *
- * Definitions: docs/METRICS.md. A figure that is undefined for a run (TPOT of a static batch) is
- * NaN here and an empty cell in files, never 0. Latencies are of successful requests only.
+ * Definitions: docs/METRICS.md. A figure that is undefined for a run (TPOT of a static batch, steps
+ * of a server that is not ours) is NaN or COUNT_UNKNOWN here and an empty cell in files, never 0.
+ * Latencies are of successful requests only.
  */
 #ifndef LLMSCHED_METRICS_SUMMARY_H
 #define LLMSCHED_METRICS_SUMMARY_H
@@ -11,6 +12,9 @@
 
 #include "base/status.h"
 #include "metrics/recorder.h"
+
+/* A count that is not known. */
+#define COUNT_UNKNOWN UINT64_MAX
 
 /* Quantiles are type 7 (linear), exact, from all samples. */
 struct latency_figures {
@@ -55,9 +59,10 @@ double record_ttft_s(const struct record *r);    /* first delivery - arrival */
 double record_latency_s(const struct record *r); /* last delivery - arrival; successes only */
 double record_tpot_s(const struct record *r);    /* (t_m - t_1) / (N - n_1); successes only */
 
-/* peak_rss_bytes stays 0. Errors: NO_MEMORY; INVALID when steps and waits overlap, so that the
- * split of the wall time would be wrong. */
-enum status summary_from_recorder(const struct recorder *r, struct run_summary *out,
-                                  struct error *err) MUST_USE;
+/* Of n records and the totals of their run. peak_rss_bytes stays unknown. Errors: NO_MEMORY;
+ * INVALID when steps and waits overlap, so that the split of the wall time would be wrong. */
+enum status summary_from_records(const struct record *records, uint32_t n,
+                                 const struct run_totals *totals, struct run_summary *out,
+                                 struct error *err) MUST_USE;
 
 #endif

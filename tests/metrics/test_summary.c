@@ -20,11 +20,17 @@
         }                                                                                          \
     } while (0)
 
+static enum status summary_of(const struct recorder *r, struct run_summary *out, struct error *err)
+{
+    return summary_from_records(recorder_records(r), recorder_count(r), recorder_totals(r), out,
+                                err);
+}
+
 static struct run_summary summarise(const struct recorder *r)
 {
     struct run_summary s;
     struct error err = ERROR_INIT;
-    if (summary_from_recorder(r, &s, &err) != STATUS_OK) {
+    if (summary_of(r, &s, &err) != STATUS_OK) {
         fail_msg("%s", err.message);
     }
     double parts =
@@ -257,9 +263,50 @@ static void test_overlap_is_refused(void **state)
     send(r, 100, 0, EVENT_FINISH, 0, FINISH_STOP);
     struct run_summary s = {.steps = 77};
     struct error err = ERROR_INIT;
-    assert_int_equal(summary_from_recorder(r, &s, &err), STATUS_INVALID);
+    assert_int_equal(summary_of(r, &s, &err), STATUS_INVALID);
     assert_int_equal(s.steps, 77); /* untouched */
     recorder_destroy(r);
+}
+
+/* Records of a server: its latencies by the same definitions, its steps unknown and never 0. */
+static void test_steps_unknown(void **state)
+{
+    (void)state;
+    const uint64_t ms = NS_PER_MS;
+    struct record records[2] = {
+        {.arrival_ns = 1000 * ms,
+         .scheduled_ns = TIME_NEVER,
+         .first_deliver_ns = 1010 * ms,
+         .last_deliver_ns = 1050 * ms,
+         .end_ns = 1051 * ms,
+         .output_tokens = 5,
+         .first_tokens = 1,
+         .status = RECORD_OK},
+        {.arrival_ns = 1000 * ms,
+         .scheduled_ns = TIME_NEVER,
+         .first_deliver_ns = 1020 * ms,
+         .last_deliver_ns = 1030 * ms,
+         .end_ns = 1080 * ms,
+         .output_tokens = 2,
+         .first_tokens = 1,
+         .status = RECORD_FAILED},
+    };
+    struct run_totals totals = {
+        .steps_unknown = true, .first_send_ns = 1000 * ms, .last_end_ns = 1080 * ms};
+    struct run_summary s;
+    assert_int_equal(summary_from_records(records, 2, &totals, &s, NULL), STATUS_OK);
+    assert_int_equal(s.successful_requests, 1);
+    assert_int_equal(s.failed_requests, 1);
+    assert_int_equal(s.output_tokens, 5);
+    NEAR(s.wall_time_s, 0.080);
+    NEAR(s.latency.max_s, 0.050);
+    NEAR(s.ttft.max_s, 0.010);
+    NEAR(s.tpot.avg_s, 0.010);
+    assert_true(isnan(s.queue.avg_s) && isnan(s.mean_batch_size) && isnan(s.useful_s));
+    assert_true(isnan(s.overhead_s) && isnan(s.engine_idle_frac) && isnan(s.plan_mean_us));
+    assert_true(s.steps == COUNT_UNKNOWN && s.computed_rows == COUNT_UNKNOWN);
+    assert_true(s.kv_peak_blocks == COUNT_UNKNOWN && s.preemptions == COUNT_UNKNOWN);
+    assert_true(s.peak_rss_bytes == COUNT_UNKNOWN);
 }
 
 static void test_no_memory(void **state)
@@ -271,7 +318,7 @@ static void test_no_memory(void **state)
     assert_int_equal(recorder_create(requests, 1, &r, NULL), STATUS_OK);
     struct run_summary s;
     mem_fail_at(1, false);
-    assert_int_equal(summary_from_recorder(r, &s, NULL), STATUS_NO_MEMORY);
+    assert_int_equal(summary_of(r, &s, NULL), STATUS_NO_MEMORY);
     mem_fail_at(0, false);
     recorder_destroy(r);
 }
@@ -286,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_all_rejected),
         cmocka_unit_test(test_empty_answer),
         cmocka_unit_test(test_overlap_is_refused),
+        cmocka_unit_test(test_steps_unknown),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
