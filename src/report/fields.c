@@ -19,7 +19,8 @@
     {                                                                                              \
         column, FIELD_##kind, flags, offsetof(struct run, member)                                  \
     }
-#define SUM(column, kind, flags) RUN(#column, kind, flags, summary.column)
+#define SUM(column, kind, flags)    RUN(#column, kind, flags, summary.column)
+#define REMOTE(column, kind, flags) RUN(#column, kind, flags, remote.column)
 #define QUANTILES(prefix, flags)                                                                   \
     RUN(#prefix "_p50_s", REAL, flags, summary.prefix.p50_s),                                      \
         RUN(#prefix "_p95_s", REAL, flags, summary.prefix.p95_s),                                  \
@@ -45,13 +46,13 @@ static const struct field run_array[] = {
     SUM(tpot_samples, COUNT, 0),
     SUM(mean_batch_size, REAL, 0),
     SUM(batch_efficiency, REAL, 0),
-    SUM(computed_rows, COUNT, 0),
-    SUM(padding_tokens, COUNT, 0),
-    SUM(recomputed_tokens, COUNT, 0),
+    SUM(computed_rows, COUNT, FIELD_OPTIONAL),
+    SUM(padding_tokens, COUNT, FIELD_OPTIONAL),
+    SUM(recomputed_tokens, COUNT, FIELD_OPTIONAL),
     SUM(output_tokens, COUNT, 0),
-    SUM(kv_peak_blocks, COUNT, 0),
-    SUM(preemptions, COUNT, 0),
-    SUM(steps, COUNT, 0),
+    SUM(kv_peak_blocks, COUNT, FIELD_OPTIONAL),
+    SUM(preemptions, COUNT, FIELD_OPTIONAL),
+    SUM(steps, COUNT, FIELD_OPTIONAL),
     SUM(useful_s, REAL, 0),
     SUM(padding_s, REAL, 0),
     SUM(recompute_s, REAL, 0),
@@ -60,11 +61,24 @@ static const struct field run_array[] = {
     SUM(overhead_s, REAL, 0),
     SUM(engine_idle_frac, REAL, 0),
     SUM(plan_mean_us, REAL, 0),
-    SUM(peak_rss_bytes, COUNT, 0),
+    SUM(peak_rss_bytes, COUNT, FIELD_OPTIONAL),
     RUN("policy", TEXT, 0, policy),
     RUN("params", TEXT, 0, params),
     RUN("fill_target", COUNT, 0, fill_target),
     RUN("seed", COUNT, 0, seed),
+    RUN("invalid", TEXT, 0, invalid),
+    RUN("incomparable", TEXT, 0, incomparable),
+    REMOTE(endpoint, TEXT, 0),
+    REMOTE(served_model, TEXT, 0),
+    REMOTE(server_version, TEXT, 0),
+    REMOTE(token_source, TEXT, 0),
+    REMOTE(errors, TEXT, 0),
+    REMOTE(server_prompt_tokens, COUNT, FIELD_OPTIONAL),
+    REMOTE(cached_prompt_frac, REAL, 0),
+    REMOTE(tokens_per_event, REAL, 0),
+    REMOTE(client_lag_p50_s, REAL, 0),
+    REMOTE(client_lag_p99_s, REAL, 0),
+    REMOTE(client_cpu_frac, REAL, 0),
 };
 const struct field_table run_fields = TABLE(run_array);
 
@@ -81,35 +95,37 @@ static const struct field row_array[] = {
     ROW("ttft_s", REAL, FIELD_REQUIRED, ttft_s),
     ROW("tpot_s", REAL, 0, tpot_s),
     ROW("latency_s", REAL, FIELD_REQUIRED, latency_s),
-    ROW("input_tokens", COUNT, FIELD_REQUIRED, input_tokens),
+    ROW("input_tokens", COUNT, FIELD_REQUIRED | FIELD_OPTIONAL, input_tokens),
     ROW("output_tokens", COUNT, FIELD_REQUIRED, output_tokens),
     ROW("tokens_per_sec", REAL, FIELD_REQUIRED, tokens_per_sec),
-    ROW("batch_size", COUNT, FIELD_REQUIRED, batch_size),
-    ROW("preemptions", COUNT, FIELD_REQUIRED, preemptions),
-    ROW("output_hash", HASH, 0, output_hash),
+    ROW("batch_size", COUNT, FIELD_REQUIRED | FIELD_OPTIONAL, batch_size),
+    ROW("preemptions", COUNT, FIELD_REQUIRED | FIELD_OPTIONAL, preemptions),
+    ROW("output_hash", HASH, FIELD_OPTIONAL, output_hash),
     ROW("prompt", TEXT, FIELD_REQUIRED, prompt),
     ROW("generated_text", TEXT, FIELD_REQUIRED, generated_text),
     ROW("error", TEXT, FIELD_REQUIRED, error),
+    ROW("http_status", COUNT, FIELD_OPTIONAL, http_status),
+    ROW("longest_gap_s", REAL, 0, longest_gap_s),
 };
 const struct field_table row_fields = TABLE(row_array);
 
-#define ENV(member, kind)                                                                          \
+#define ENV(member, kind, flags)                                                                   \
     {                                                                                              \
-#member, FIELD_##kind, 0, offsetof(struct environment, member)                             \
+#member, FIELD_##kind, flags, offsetof(struct environment, member)                         \
     }
 
 static const struct field environment_array[] = {
-    ENV(llmsched_version, TEXT),
-    ENV(commit, TEXT),
-    ENV(compiler, TEXT),
-    ENV(command_line, TEXT),
-    ENV(started_at, TEXT),
-    ENV(cpu, TEXT),
-    ENV(isa, TEXT),
-    ENV(kernel, TEXT),
-    ENV(cores, COUNT),
-    ENV(threads, COUNT),
-    ENV(memory_bytes, COUNT),
+    ENV(llmsched_version, TEXT, 0),
+    ENV(commit, TEXT, 0),
+    ENV(compiler, TEXT, 0),
+    ENV(command_line, TEXT, 0),
+    ENV(started_at, TEXT, 0),
+    ENV(cpu, TEXT, 0),
+    ENV(isa, TEXT, 0),
+    ENV(kernel, TEXT, 0),
+    ENV(cores, COUNT, 0),
+    ENV(threads, COUNT, FIELD_OPTIONAL),
+    ENV(memory_bytes, COUNT, 0),
 };
 const struct field_table environment_fields = TABLE(environment_array);
 
@@ -125,38 +141,66 @@ static const struct field model_array[] = {
 };
 const struct field_table model_fields = TABLE(model_array);
 
-#define SET(member, kind)                                                                          \
+#define SET(member, kind, flags)                                                                   \
     {                                                                                              \
-#member, FIELD_##kind, 0, offsetof(struct bench_settings, member)                          \
+#member, FIELD_##kind, flags, offsetof(struct bench_settings, member)                      \
     }
 
 static const struct field settings_array[] = {
-    SET(workload, TEXT),        SET(device, TEXT),           SET(max_concurrent, COUNT),
-    SET(max_new_tokens, COUNT), SET(kv_blocks, COUNT),       SET(block_tokens, COUNT),
-    SET(max_queue, COUNT),      SET(warmup_requests, COUNT), SET(seed, COUNT),
-    SET(runs_planned, COUNT),   SET(temperature, REAL),      SET(top_k, COUNT),
-    SET(top_p, REAL),           SET(ignore_eos, BOOL),
+    SET(workload, TEXT, 0),
+    SET(device, TEXT, 0),
+    SET(max_concurrent, COUNT, 0),
+    SET(max_new_tokens, COUNT, 0),
+    SET(kv_blocks, COUNT, FIELD_OPTIONAL),
+    SET(block_tokens, COUNT, FIELD_OPTIONAL),
+    SET(max_queue, COUNT, FIELD_OPTIONAL),
+    SET(warmup_requests, COUNT, 0),
+    SET(seed, COUNT, 0),
+    SET(runs_planned, COUNT, 0),
+    SET(temperature, REAL, 0),
+    SET(top_k, COUNT, 0),
+    SET(top_p, REAL, 0),
+    SET(ignore_eos, BOOL, 0),
 };
 const struct field_table settings_fields = TABLE(settings_array);
 
-#define SHARED(column, kind, member)                                                               \
+#define SERVER(member, kind, flags)                                                                \
     {                                                                                              \
-        column, FIELD_##kind, 0, offsetof(struct results, member)                                  \
+#member, FIELD_##kind, flags, offsetof(struct server_facts, member)                        \
+    }
+
+static const struct field server_array[] = {
+    SERVER(scheduler, TEXT, FIELD_FILLED),
+    SERVER(endpoint, TEXT, 0),
+    SERVER(state, TEXT, FIELD_FILLED),
+    SERVER(why, TEXT, 0),
+    SERVER(model, TEXT, 0),
+    SERVER(version, TEXT, 0),
+    SERVER(dtype, TEXT, 0),
+    SERVER(cache_config, TEXT, 0),
+    SERVER(max_model_len, COUNT, FIELD_OPTIONAL),
+    SERVER(refused_fields, TEXT, 0),
+};
+const struct field_table server_fields = TABLE(server_array);
+
+#define SHARED(column, kind, flags, member)                                                        \
+    {                                                                                              \
+        column, FIELD_##kind, flags, offsetof(struct results, member)                              \
     }
 
 static const struct field shared_array[] = {
-    SHARED("model", TEXT, model.name),
-    SHARED("random_weights", BOOL, model.random_weights),
-    SHARED("dtype", TEXT, model.dtype),
-    SHARED("device", TEXT, settings.device),
-    SHARED("cpu", TEXT, environment.cpu),
-    SHARED("isa", TEXT, environment.isa),
-    SHARED("threads", COUNT, environment.threads),
-    SHARED("workload", TEXT, settings.workload),
-    SHARED("max_concurrent", COUNT, settings.max_concurrent),
-    SHARED("max_new_tokens", COUNT, settings.max_new_tokens),
-    SHARED("kv_blocks", COUNT, settings.kv_blocks),
-    SHARED("partial", BOOL, partial),
+    SHARED("model", TEXT, 0, model.name),
+    SHARED("random_weights", BOOL, 0, model.random_weights),
+    SHARED("dtype", TEXT, 0, model.dtype),
+    SHARED("device", TEXT, 0, settings.device),
+    SHARED("cpu", TEXT, 0, environment.cpu),
+    SHARED("isa", TEXT, 0, environment.isa),
+    SHARED("threads", COUNT, FIELD_OPTIONAL, environment.threads),
+    SHARED("workload", TEXT, 0, settings.workload),
+    SHARED("max_concurrent", COUNT, 0, settings.max_concurrent),
+    SHARED("max_new_tokens", COUNT, 0, settings.max_new_tokens),
+    SHARED("kv_blocks", COUNT, FIELD_OPTIONAL, settings.kv_blocks),
+    SHARED("partial", BOOL, 0, partial),
 };
 const struct field_table shared_fields = TABLE(shared_array);
 
@@ -168,6 +212,18 @@ static void *place(const struct field *f, void *base)
 static const void *place_const(const struct field *f, const void *base)
 {
     return (const char *)base + f->offset;
+}
+
+/* Optional, and without a value: an empty cell, null. */
+static bool is_unknown(const struct field *f, const void *p)
+{
+    uint64_t none = f->kind == FIELD_HASH ? 0 : COUNT_UNKNOWN;
+    return (f->flags & FIELD_OPTIONAL) != 0 && *(const uint64_t *)p == none;
+}
+
+static void make_unknown(const struct field *f, void *p)
+{
+    *(uint64_t *)p = f->kind == FIELD_HASH ? 0 : COUNT_UNKNOWN;
 }
 
 int field_find(const struct field_table *t, const char *name)
@@ -208,6 +264,9 @@ static void append_valid(struct strbuf *out, const char *text)
 void field_to_text(const struct field *f, const void *base, struct strbuf *out)
 {
     const void *p = place_const(f, base);
+    if (is_unknown(f, p)) {
+        return;
+    }
     switch (f->kind) {
     case FIELD_TEXT:
         append_valid(out, text_of(p));
@@ -339,6 +398,9 @@ static json_t *count_to_json(uint64_t v)
 static json_t *field_to_json(const struct field *f, const void *base)
 {
     const void *p = place_const(f, base);
+    if (is_unknown(f, p)) {
+        return json_null();
+    }
     if (f->kind == FIELD_COUNT) {
         return count_to_json(*(const uint64_t *)p);
     }
@@ -376,6 +438,10 @@ static bool field_from_json(const struct field *f, void *base, const json_t *v, 
         /* jansson refuses U+0000 inside strings, so that a C string holds all of it. */
         return f->kind != FIELD_BOOL && f->kind != FIELD_REAL &&
                field_from_text(f, base, json_string_value(v), no_memory);
+    }
+    if ((f->flags & FIELD_OPTIONAL) != 0 && json_is_null(v)) {
+        make_unknown(f, p);
+        return true;
     }
     if (f->kind == FIELD_COUNT && json_is_integer(v) && json_integer_value(v) >= 0) {
         *(uint64_t *)p = (uint64_t)json_integer_value(v);
@@ -445,6 +511,8 @@ void fields_undefine(const struct field_table *t, void *base)
     for (size_t i = 0; i < t->n; i++) {
         if (t->fields[i].kind == FIELD_REAL) {
             *(double *)place(&t->fields[i], base) = (double)NAN;
+        } else if ((t->fields[i].flags & FIELD_OPTIONAL) != 0) {
+            make_unknown(&t->fields[i], place(&t->fields[i], base));
         }
     }
 }

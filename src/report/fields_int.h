@@ -26,7 +26,8 @@ enum field_kind {
 
 enum field_flags {
     FIELD_REQUIRED = 1, /* a CSV without this column is refused */
-    FIELD_FILLED = 2    /* never empty */
+    FIELD_FILLED = 2,   /* never empty */
+    FIELD_OPTIONAL = 4  /* a count or hash that may be unknown: COUNT_UNKNOWN or 0, an empty cell */
 };
 
 struct field {
@@ -46,6 +47,7 @@ extern const struct field_table row_fields;         /* struct request_row */
 extern const struct field_table environment_fields; /* struct environment */
 extern const struct field_table model_fields;       /* struct model_identity */
 extern const struct field_table settings_fields;    /* struct bench_settings */
+extern const struct field_table server_fields;      /* struct server_facts */
 /* struct results: what CSV rows repeat on each line, so that a CSV tells where it is from. */
 extern const struct field_table shared_fields;
 
@@ -68,7 +70,7 @@ enum status fields_from_json(const struct field_table *t, void *base, const json
 void fields_deinit(const struct field_table *t, void *base);
 /* Makes every NULL text an owned "". False: out of memory. */
 bool fields_complete(const struct field_table *t, void *base);
-/* Sets reals to NaN: what a column that is absent says. */
+/* Sets reals to NaN and optional counts to unknown: what a column that is absent says. */
 void fields_undefine(const struct field_table *t, void *base);
 
 /* What a cell of kind looks like, for messages: "a whole number". */

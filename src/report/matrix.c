@@ -152,6 +152,32 @@ struct ratio matrix_ratio(const struct matrix *m, size_t a, size_t b, size_t siz
     return stats_paired_ratio(of_a, of_b, n);
 }
 
+const char *matrix_no_ratio(const struct matrix *m, size_t scheduler, size_t size)
+{
+    ptrdiff_t i = -1;
+    while ((i = matrix_next_run(m, scheduler, size, i)) >= 0) {
+        const struct run *run = &m->results->runs[i];
+        if (run->incomparable[0] != '\0') {
+            return run->incomparable;
+        }
+        if (run->invalid[0] != '\0') {
+            return "measurement invalid";
+        }
+    }
+    return NULL;
+}
+
+bool matrix_is_remote(const struct matrix *m, size_t scheduler)
+{
+    for (size_t i = 0; i < m->results->n_runs; i++) {
+        const struct run *run = &m->results->runs[i];
+        if (strcmp(run->scheduler, m->schedulers[scheduler]) == 0) {
+            return run_is_remote(run);
+        }
+    }
+    return false;
+}
+
 uint64_t matrix_samples(const struct matrix *m, size_t scheduler, size_t size)
 {
     uint64_t fewest = UINT64_MAX;

@@ -42,6 +42,13 @@ struct ratio matrix_ratio(const struct matrix *m, size_t a, size_t b, size_t siz
 /* The next run of one scheduler and size after run index `after` (start with -1); -1: no more. */
 ptrdiff_t matrix_next_run(const struct matrix *m, size_t scheduler, size_t size, ptrdiff_t after);
 
+/* Why no ratio is drawn against a scheduler at this size: its measurement is invalid, or it serves
+ * another model; NULL: it may be. Borrowed from the results. */
+const char *matrix_no_ratio(const struct matrix *m, size_t scheduler, size_t size);
+
+/* Rows over HTTP show nothing of a server's inside. */
+bool matrix_is_remote(const struct matrix *m, size_t scheduler);
+
 /* Fewest successful requests in any run of the cell: what its quantiles stand on. */
 uint64_t matrix_samples(const struct matrix *m, size_t scheduler, size_t size);
 

@@ -22,6 +22,17 @@ static void free_rows(struct run *r)
     r->n_rows = 0;
 }
 
+void run_init(struct run *r)
+{
+    memset(r, 0, sizeof *r);
+    fields_undefine(&run_fields, r);
+}
+
+bool run_is_remote(const struct run *r)
+{
+    return r->remote.endpoint != NULL && r->remote.endpoint[0] != '\0';
+}
+
 void run_deinit(struct run *r)
 {
     free_rows(r);
@@ -35,6 +46,10 @@ void results_deinit(struct results *r)
         run_deinit(&r->runs[i]);
     }
     mem_free(r->runs);
+    for (size_t i = 0; i < r->n_servers; i++) {
+        server_facts_deinit(&r->servers[i]);
+    }
+    mem_free(r->servers);
     fields_deinit(&environment_fields, &r->environment);
     fields_deinit(&model_fields, &r->model);
     fields_deinit(&settings_fields, &r->settings);
@@ -125,6 +140,46 @@ enum status results_add(struct results *r, struct run *run, struct error *err)
     return STATUS_OK;
 }
 
+void server_facts_deinit(struct server_facts *facts)
+{
+    fields_deinit(&server_fields, facts);
+    memset(facts, 0, sizeof *facts);
+}
+
+const struct server_facts *results_server(const struct results *r, const char *scheduler)
+{
+    for (size_t i = 0; i < r->n_servers; i++) {
+        if (strcmp(r->servers[i].scheduler, scheduler) == 0) {
+            return &r->servers[i];
+        }
+    }
+    return NULL;
+}
+
+enum status results_set_server(struct results *r, struct server_facts *facts, struct error *err)
+{
+    if (!fields_complete(&server_fields, facts)) {
+        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a server's facts");
+    }
+    size_t i = 0;
+    while (i < r->n_servers && strcmp(r->servers[i].scheduler, facts->scheduler) != 0) {
+        i++;
+    }
+    if (i == r->n_servers) {
+        struct server_facts *servers = results_grow(r->servers, r->n_servers, sizeof *servers);
+        if (servers == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a server's facts");
+        }
+        r->servers = servers;
+        r->n_servers++;
+    } else {
+        server_facts_deinit(&r->servers[i]);
+    }
+    r->servers[i] = *facts;
+    memset(facts, 0, sizeof *facts);
+    return STATUS_OK;
+}
+
 void request_row_from_record(const struct record *rec, uint64_t first_send_ns,
                              struct request_row *row)
 {
@@ -142,7 +197,11 @@ void request_row_from_record(const struct record *rec, uint64_t first_send_ns,
         row->latency_s > 0.0 ? (double)rec->output_tokens / row->latency_s : (double)NAN;
     row->batch_size = rec->batch_size;
     row->preemptions = rec->preemptions;
-    row->output_hash = results_hash(rec->tokens, rec->output_tokens * sizeof *rec->tokens);
+    row->output_hash = rec->tokens != NULL
+                           ? results_hash(rec->tokens, rec->output_tokens * sizeof *rec->tokens)
+                           : 0;
+    row->http_status = COUNT_UNKNOWN;
+    row->longest_gap_s = (double)NAN;
 }
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo): equality only, against accident and not against malice. */
@@ -166,14 +225,15 @@ static const struct request_row *find_row(const struct run *run, uint64_t id)
                             : bsearch(&key, run->rows, run->n_rows, sizeof key, by_request_id);
 }
 
-/* The first run before `run` (same size and number, another scheduler) that finished request id. */
-static const struct run *reference_for(const struct results *r, size_t run, uint64_t id,
-                                       const struct request_row **row)
+/* The first run in process among the first n (same size and number as `run`) that finished request
+ * id. */
+static const struct run *reference_for(const struct results *r, size_t n, const struct run *run,
+                                       uint64_t id, const struct request_row **row)
 {
-    for (size_t i = 0; i < run; i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct run *other = &r->runs[i];
-        if (other->request_size != r->runs[run].request_size ||
-            other->run_num != r->runs[run].run_num) {
+        if (other->request_size != run->request_size || other->run_num != run->run_num ||
+            run_is_remote(other)) {
             continue;
         }
         *row = find_row(other, id);
@@ -189,11 +249,15 @@ void results_same_text(const struct results *r, struct text_verdict *out)
     *out = (struct text_verdict){0};
     for (size_t i = 0; i < r->n_runs; i++) {
         const struct run *run = &r->runs[i];
+        if (run_is_remote(run)) {
+            continue; /* another program's sampling: its text may differ */
+        }
         for (size_t k = 0; k < run->n_rows; k++) {
             const struct request_row *row = &run->rows[k];
             const struct request_row *other_row = NULL;
-            const struct run *other =
-                row->status == RECORD_OK ? reference_for(r, i, row->request_id, &other_row) : NULL;
+            const struct run *other = row->status == RECORD_OK
+                                          ? reference_for(r, i, run, row->request_id, &other_row)
+                                          : NULL;
             if (other == NULL) {
                 continue;
             }
@@ -206,6 +270,55 @@ void results_same_text(const struct results *r, struct text_verdict *out)
                          "size %llu run %llu request %llu: %.60s and %.60s differ",
                          (unsigned long long)run->request_size, (unsigned long long)run->run_num,
                          (unsigned long long)row->request_id, other->scheduler, run->scheduler);
+            }
+        }
+    }
+}
+
+/* Characters of UTF-8 in n bytes. */
+static uint64_t characters(const char *text, size_t n)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    }
+    return count;
+}
+
+static void compare_prefix(const char *a, const char *b, struct prefix_verdict *v)
+{
+    size_t equal = 0;
+    while (a[equal] != '\0' && a[equal] == b[equal]) {
+        equal++;
+    }
+    v->compared++;
+    v->identical += a[equal] == b[equal];
+    /* Back to where a character begins: half of one is none. */
+    while (equal > 0 &&
+           (((unsigned char)a[equal] & 0xC0) == 0x80 || ((unsigned char)b[equal] & 0xC0) == 0x80)) {
+        equal--;
+    }
+    uint64_t of_a = characters(a, strlen(a));
+    uint64_t of_b = characters(b, strlen(b));
+    v->characters += of_a > of_b ? of_a : of_b;
+    v->equal_characters += characters(a, equal);
+}
+
+void results_equal_prefix(const struct results *r, const char *scheduler,
+                          struct prefix_verdict *out)
+{
+    *out = (struct prefix_verdict){0};
+    for (size_t i = 0; i < r->n_runs; i++) {
+        const struct run *run = &r->runs[i];
+        if (!run_is_remote(run) || strcmp(run->scheduler, scheduler) != 0) {
+            continue;
+        }
+        for (size_t k = 0; k < run->n_rows; k++) {
+            const struct request_row *row = &run->rows[k];
+            const struct request_row *other_row = NULL;
+            if (row->status == RECORD_OK &&
+                reference_for(r, r->n_runs, run, row->request_id, &other_row) != NULL) {
+                compare_prefix(row->generated_text, other_row->generated_text, out);
             }
         }
     }
@@ -224,7 +337,13 @@ bool results_figure(const struct run *run, const char *column, double *value)
     }
     const struct field *f = &run_fields.fields[i];
     const void *p = (const char *)run + f->offset;
-    *value = f->kind == FIELD_REAL ? *(const double *)p : (double)*(const uint64_t *)p;
+    if (f->kind == FIELD_REAL) {
+        *value = *(const double *)p;
+    } else {
+        uint64_t count = *(const uint64_t *)p;
+        bool unknown = (f->flags & FIELD_OPTIONAL) != 0 && count == COUNT_UNKNOWN;
+        *value = unknown ? (double)NAN : (double)count;
+    }
     return true;
 }
 

@@ -240,8 +240,8 @@ static enum status read_summaries(struct csv_reader *csv, struct results *out, s
     size_t n_columns = csv->n_cells;
     s = check_header(csv, end, &missing, err);
     while (s == STATUS_OK && (s = next_record(csv, n_columns, &end, err)) == STATUS_OK && !end) {
-        struct run run = {0};
-        fields_undefine(&run_fields, &run);
+        struct run run;
+        run_init(&run);
         s = check_version(csv, version, err);
         s = s != STATUS_OK ? s : fill_shared(csv, &shared, out, err);
         s = s != STATUS_OK ? s : fill(csv, &runs, &run, err);
@@ -328,6 +328,7 @@ enum status results_parse_csv(const char *summaries, size_t summaries_len, const
                               const char *metrics_path, struct results *out, struct error *err)
 {
     struct results r = {0};
+    fields_undefine(&settings_fields, &r.settings); /* most of them are not in the files */
     struct csv_reader csv = {.text = summaries, .len = summaries_len, .path = summaries_path};
     enum status s = fields_complete(&environment_fields, &r.environment) &&
                             fields_complete(&model_fields, &r.model) &&

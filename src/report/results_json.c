@@ -80,11 +80,39 @@ static json_t *verdict_to_json(const struct results *r)
     return NULL;
 }
 
+/* Share of equal characters; null where texts are sampled, or nothing was compared. */
+static json_t *prefix_to_json(const struct results *r, const char *scheduler)
+{
+    struct prefix_verdict v;
+    results_equal_prefix(r, scheduler, &v);
+    return r->settings.temperature == 0.0 && v.characters > 0
+               ? json_real((double)v.equal_characters / (double)v.characters)
+               : json_null();
+}
+
+static json_t *servers_to_json(const struct results *r)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; array != NULL && i < r->n_servers; i++) {
+        json_t *object = fields_to_json(&server_fields, &r->servers[i]);
+        bool ok = object != NULL &&
+                  put(object, "equal_prefix_frac", prefix_to_json(r, r->servers[i].scheduler)) &&
+                  json_array_append(array, object) == 0;
+        json_decref(object);
+        if (!ok) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 static json_t *results_to_json(const struct results *r)
 {
     json_t *object = json_object();
     json_t *runs = json_array();
     bool ok = object != NULL && runs != NULL && put_provenance(object, r) &&
+              put(object, "servers", servers_to_json(r)) &&
               put(object, "partial", json_boolean(r->partial)) &&
               put(object, "same_text", verdict_to_json(r));
     for (size_t i = 0; ok && i < r->n_runs; i++) {
@@ -129,6 +157,17 @@ enum status results_run_to_line(const struct run *run, struct strbuf *out, struc
 {
     json_t *object = run_to_json(run);
     if (object != NULL && !put(object, "kind", json_string("run"))) {
+        json_decref(object);
+        object = NULL;
+    }
+    return dump(object, JOURNAL_FLAGS, out, err);
+}
+
+enum status results_server_to_line(const struct server_facts *facts, struct strbuf *out,
+                                   struct error *err)
+{
+    json_t *object = fields_to_json(&server_fields, facts);
+    if (object != NULL && !put(object, "kind", json_string("server"))) {
         json_decref(object);
         object = NULL;
     }
@@ -201,6 +240,15 @@ static enum status read_run(const json_t *object, struct results *out, struct er
     return s;
 }
 
+static enum status read_server(const json_t *object, struct results *out, struct error *err)
+{
+    struct server_facts facts = {0};
+    enum status s = fields_from_json(&server_fields, &facts, object, err);
+    s = s != STATUS_OK ? s : results_set_server(out, &facts, err);
+    server_facts_deinit(&facts);
+    return s;
+}
+
 static enum status read_line(const char *line, size_t n, bool first, struct results *out,
                              char **fingerprint, struct error *err)
 {
@@ -216,7 +264,9 @@ static enum status read_line(const char *line, size_t n, bool first, struct resu
     const char *kind = json_string_value(json_object_get(object, "kind"));
     const char *wanted = first ? "head" : "run";
     enum status s;
-    if (kind == NULL || strcmp(kind, wanted) != 0) {
+    if (kind != NULL && !first && strcmp(kind, "server") == 0) {
+        s = read_server(object, out, err);
+    } else if (kind == NULL || strcmp(kind, wanted) != 0) {
         s = error_set(err, STATUS_BAD_DATA, -1, "\"kind\" must be \"%s\" here", wanted);
     } else {
         s = first ? read_head(object, out, fingerprint, err) : read_run(object, out, err);

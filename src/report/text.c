@@ -208,7 +208,7 @@ static void title_line(const struct run *run, struct strbuf *out)
 static void engine_lines(const struct run_summary *s, struct strbuf *out)
 {
     if (isnan(s->mean_batch_size)) {
-        return; /* a remote server's steps are not ours to see */
+        return; /* nothing ran, or a server's steps, which are not ours to see */
     }
     strbuf_printf(out, "  %-13s  mean size %.2f  efficiency %.1f %%  padding %llu tokens\n",
                   "batches", s->mean_batch_size, s->batch_efficiency * 100.0,
@@ -247,7 +247,11 @@ void text_run_block(const struct run *run, struct strbuf *out)
         strbuf_printf(out, "  %-13s  undefined: no answer came in more than one piece\n",
                       "TPOT (ms)");
     }
-    figures_line(out, "queue (s)", &s->queue, 1.0, n);
-    engine_lines(s, out);
+    if (run_is_remote(run)) {
+        text_remote_lines(run, out);
+    } else {
+        figures_line(out, "queue (s)", &s->queue, 1.0, n);
+        engine_lines(s, out);
+    }
     number_locale_end(saved);
 }

@@ -47,6 +47,17 @@ void text_provenance(const struct matrix *m, struct strbuf *out)
     strbuf_putc(out, '\n');
 }
 
+static bool is_invalid(const struct matrix *m, size_t s, size_t size)
+{
+    ptrdiff_t i = -1;
+    while ((i = matrix_next_run(m, s, size, i)) >= 0) {
+        if (m->results->runs[i].invalid[0] != '\0') {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void size_table(const struct matrix *m, size_t size, struct strbuf *out)
 {
     strbuf_printf(out, "%llu REQUESTS\n", (unsigned long long)m->sizes[size]);
@@ -69,29 +80,40 @@ static void size_table(const struct matrix *m, size_t size, struct strbuf *out)
         mean_cell(out, requests, 2, '\0');
         mean_cell(out, matrix_cell(m, s, size, "throughput_tokens_per_sec"), 1, '\0');
         mean_cell(out, matrix_cell(m, s, size, "latency_p95_s"), 3, shaky ? '~' : '\0');
-        strbuf_putc(out, '\n');
+        strbuf_puts(out, is_invalid(m, s, size) ? "  INVALID\n" : "\n");
     }
+    text_unreachable(m, out);
     strbuf_putc(out, '\n');
 }
 
 void text_ratios(const struct matrix *m, size_t size, struct strbuf *out)
 {
-    if (m->n_schedulers < 2) {
+    size_t base = 0;
+    while (base < m->n_schedulers && matrix_no_ratio(m, base, size) != NULL) {
+        base++;
+    }
+    if (m->n_schedulers < 2 || base == m->n_schedulers) {
         return;
     }
     strbuf_puts(out, "against ");
-    text_label(out, m->schedulers[0], LABEL_COLUMNS);
+    text_label(out, m->schedulers[base], LABEL_COLUMNS);
     strbuf_puts(out, " (ratio of paired runs [95 % interval]):\n");
-    for (size_t s = 1; s < m->n_schedulers; s++) {
-        if (matrix_next_run(m, s, size, -1) < 0) {
+    for (size_t s = 0; s < m->n_schedulers; s++) {
+        if (s == base || matrix_next_run(m, s, size, -1) < 0) {
             continue;
         }
         strbuf_puts(out, "  ");
         text_label_cell(out, m->schedulers[s]);
-        strbuf_puts(out, "  req/s ");
-        text_ratio(out, matrix_ratio(m, s, 0, size, "throughput_req_per_sec"));
-        strbuf_puts(out, "; P95 latency ");
-        text_ratio(out, matrix_ratio(m, s, 0, size, "latency_p95_s"));
+        const char *why = matrix_no_ratio(m, s, size);
+        if (why != NULL) {
+            strbuf_puts(out, "  no ratio: ");
+            text_label(out, why, 200);
+        } else {
+            strbuf_puts(out, "  req/s ");
+            text_ratio(out, matrix_ratio(m, s, base, size, "throughput_req_per_sec"));
+            strbuf_puts(out, "; P95 latency ");
+            text_ratio(out, matrix_ratio(m, s, base, size, "latency_p95_s"));
+        }
         strbuf_putc(out, '\n');
     }
     strbuf_putc(out, '\n');
@@ -121,7 +143,7 @@ static bool wall_split(const struct matrix *m, size_t scheduler, size_t size, do
             return false;
         }
     }
-    /* Without a single step (a remote server) all of it would count as overhead. */
+    /* Without a single step all of it would count as overhead. */
     return split[PART_USEFUL] > 0.0;
 }
 
@@ -230,6 +252,13 @@ static void largest_loss(const struct matrix *m, size_t scheduler, struct strbuf
 
 void text_losses(const struct matrix *m, struct strbuf *out)
 {
+    size_t in_process = 0;
+    for (size_t s = 0; s < m->n_schedulers; s++) {
+        in_process += !matrix_is_remote(m, s);
+    }
+    if (in_process == 0 && m->n_schedulers > 0) {
+        return; /* only servers: where their time went, they do not show */
+    }
     strbuf_puts(out, "WHERE THE WALL TIME WENT (%, mean over runs)\n");
     text_cell_left(out, "scheduler", LABEL_COLUMNS);
     text_cell_right(out, "requests", 9);
@@ -250,7 +279,8 @@ void text_losses(const struct matrix *m, struct strbuf *out)
                     strbuf_printf(out, "%11.1f", split[p] * 100.0);
                 }
             } else {
-                strbuf_puts(out, "  not recorded");
+                strbuf_puts(out, matrix_is_remote(m, s) ? "  a server's, not visible over HTTP"
+                                                        : "  not recorded");
             }
             strbuf_putc(out, '\n');
         }
@@ -296,12 +326,18 @@ void text_warnings(const struct matrix *m, struct strbuf *out)
         }
         strbuf_puts(out, "warning: ");
         text_label(out, run->scheduler, LABEL_COLUMNS);
-        strbuf_printf(
-            out, ", %llu requests, run %llu: %llu of %llu failed; latencies are of the others\n",
-            (unsigned long long)run->request_size, (unsigned long long)run->run_num,
-            (unsigned long long)run->summary.failed_requests,
-            (unsigned long long)run->summary.total_requests);
+        strbuf_printf(out, ", %llu requests, run %llu: %llu of %llu failed",
+                      (unsigned long long)run->request_size, (unsigned long long)run->run_num,
+                      (unsigned long long)run->summary.failed_requests,
+                      (unsigned long long)run->summary.total_requests);
+        if (run_is_remote(run) && run->remote.errors[0] != '\0') {
+            strbuf_puts(out, " (");
+            text_label(out, run->remote.errors, 200);
+            strbuf_putc(out, ')');
+        }
+        strbuf_puts(out, "; latencies are of the others\n");
     }
+    text_remote_warnings(m, out);
     if (out->len > before) {
         strbuf_putc(out, '\n');
     }
@@ -312,7 +348,12 @@ void text_same_text(const struct matrix *m, struct strbuf *out)
     struct text_verdict v;
     results_same_text(m->results, &v);
     if (v.compared == 0) {
-        strbuf_puts(out, m->n_schedulers < 2
+        size_t in_process = 0;
+        for (size_t s = 0; s < m->n_schedulers; s++) {
+            in_process += !matrix_is_remote(m, s);
+        }
+        strbuf_puts(out, in_process == 0 ? "same text: only servers, whose text is their own\n"
+                         : in_process == 1
                              ? "same text: one scheduler, nothing to compare\n"
                              : "same text: no request was answered by two schedulers\n");
     } else if (v.differing == 0) {
@@ -327,6 +368,7 @@ void text_same_text(const struct matrix *m, struct strbuf *out)
         text_label(out, v.example, sizeof v.example);
         strbuf_putc(out, '\n');
     }
+    text_equal_prefix(m, out);
     strbuf_putc(out, '\n');
 }
 

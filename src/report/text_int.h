@@ -33,6 +33,16 @@ void text_ratios(const struct matrix *m, size_t size, struct strbuf *out);
 void text_losses(const struct matrix *m, struct strbuf *out);
 void text_warnings(const struct matrix *m, struct strbuf *out);
 void text_same_text(const struct matrix *m, struct strbuf *out);
+/* A line per server that did not answer; the report's section about all of them; what rows over
+ * HTTP cannot tell. */
+void text_unreachable(const struct matrix *m, struct strbuf *out);
+void text_servers(const struct matrix *m, struct strbuf *out);
+void text_remote_limits(const struct matrix *m, struct strbuf *out);
+/* Of one run: what the client cost and what the server said. */
+void text_remote_lines(const struct run *run, struct strbuf *out);
+void text_remote_warnings(const struct matrix *m, struct strbuf *out);
+/* Agreement of texts at temperature 0. */
+void text_equal_prefix(const struct matrix *m, struct strbuf *out);
 
 /* Value of "name=value" in a run's params; false: not there. The text is cut to size - 1. */
 bool text_param(const char *params, const char *name, char *value, size_t size);

@@ -80,7 +80,8 @@ static ptrdiff_t best_of(const struct matrix *m, size_t size, const char *column
     ptrdiff_t best = -1;
     double best_mean = 0.0;
     for (size_t s = 0; s < m->n_schedulers; s++) {
-        double mean = s == skip ? (double)NAN : matrix_cell(m, s, size, column).mean;
+        bool out = s == skip || matrix_no_ratio(m, s, size) != NULL;
+        double mean = out ? (double)NAN : matrix_cell(m, s, size, column).mean;
         if (!isnan(mean) && (best < 0 || (high ? mean > best_mean : mean < best_mean))) {
             best = (ptrdiff_t)s;
             best_mean = mean;
@@ -134,7 +135,7 @@ static void put_text(struct strbuf *out, const char *name, const char *text)
 
 static void put_count(struct strbuf *out, const char *name, uint64_t n)
 {
-    if (n > 0) {
+    if (n > 0 && n != COUNT_UNKNOWN) {
         strbuf_printf(out, "%-16s%llu\n", name, (unsigned long long)n);
     }
 }
@@ -183,6 +184,7 @@ static void set_up(const struct matrix *m, struct strbuf *out)
         text_label(out, run->params, 400);
         strbuf_putc(out, '\n');
     }
+    text_servers(m, out);
     strbuf_putc(out, '\n');
 }
 
@@ -225,6 +227,7 @@ static void cannot_conclude(const struct matrix *m, struct strbuf *out)
     if (r->model.random_weights) {
         strbuf_puts(out, "- Random weights: costs are real, texts and lengths are not.\n");
     }
+    text_remote_limits(m, out);
     if (v.differing > 0) {
         strbuf_puts(out, "- Texts differ between schedulers, so their work differs too.\n");
     }

@@ -58,7 +58,9 @@ static inline struct request_row sample_row(uint64_t id, double latency, bool on
                                 .output_hash = results_hash(text, strlen(text)),
                                 .prompt = copy(id % 5 == 3 ? HOSTILE_TEXT : "Tell me a story"),
                                 .generated_text = copy(text),
-                                .error = copy("")};
+                                .error = copy(""),
+                                .http_status = COUNT_UNKNOWN,
+                                .longest_gap_s = (double)NAN};
 }
 
 /* speed: 1.0 is the slowest scheduler. A static one (one_piece) has no TPOT. */
@@ -69,13 +71,15 @@ static inline struct run sample_run(const char *label, const char *policy, uint6
     double noise = 1.0 + 0.04 * (rng_real(&rng) - 0.5);
     double wall = (double)size / (7.5 * speed * noise);
     double latency = 1.2 / (speed * noise);
-    struct run run = {.scheduler = copy(label),
-                      .policy = copy(policy),
-                      .params = copy("batch_size=4 timeout=0.5 pad=true"),
-                      .fill_target = 4,
-                      .request_size = size,
-                      .run_num = run_num,
-                      .seed = 42 + run_num};
+    struct run run;
+    run_init(&run);
+    run.scheduler = copy(label);
+    run.policy = copy(policy);
+    run.params = copy("batch_size=4 timeout=0.5 pad=true");
+    run.fill_target = 4;
+    run.request_size = size;
+    run.run_num = run_num;
+    run.seed = 42 + run_num;
     run.summary =
         (struct run_summary){.total_requests = size,
                              .successful_requests = size,
@@ -111,6 +115,62 @@ static inline struct run sample_run(const char *label, const char *policy, uint6
         run.rows[i] = sample_row(i, latency * spread, one_piece);
     }
     return run;
+}
+
+/* A row over HTTP: the figures of an engine are unknown. */
+static inline struct run sample_remote_run(const char *label, uint64_t size, uint64_t run_num)
+{
+    struct run run = sample_run(label, "vllm", size, run_num, 1.7, false);
+    struct run unknown;
+    run_init(&unknown);
+    struct run_summary s = unknown.summary;
+    s.total_requests = run.summary.total_requests;
+    s.successful_requests = run.summary.successful_requests;
+    s.wall_time_s = run.summary.wall_time_s;
+    s.throughput_req_per_sec = run.summary.throughput_req_per_sec;
+    s.throughput_tokens_per_sec = run.summary.throughput_tokens_per_sec;
+    s.latency = run.summary.latency;
+    s.ttft = run.summary.ttft;
+    s.tpot = run.summary.tpot;
+    s.tpot_samples = run.summary.tpot_samples;
+    s.output_tokens = run.summary.output_tokens;
+    run.summary = s;
+    run.fill_target = 0;
+    run.remote = (struct remote_figures){.endpoint = copy("http://127.0.0.1:8000/v1/completions"),
+                                         .served_model = copy("SmolLM2-135M-Instruct"),
+                                         .server_version = copy("0.11.0"),
+                                         .token_source = copy("usage"),
+                                         .errors = copy(""),
+                                         .server_prompt_tokens = size * 17,
+                                         .cached_prompt_frac = 0.25,
+                                         .tokens_per_event = 1.0,
+                                         .client_lag_p50_s = 2e-5,
+                                         .client_lag_p99_s = 2e-4,
+                                         .client_cpu_frac = 0.03};
+    for (size_t i = 0; i < run.n_rows; i++) {
+        run.rows[i].queue_s = (double)NAN;
+        run.rows[i].batch_size = COUNT_UNKNOWN;
+        run.rows[i].preemptions = COUNT_UNKNOWN;
+        run.rows[i].output_hash = 0;
+        run.rows[i].http_status = 200;
+        run.rows[i].longest_gap_s = 0.06;
+    }
+    return run;
+}
+
+static inline struct server_facts sample_server(const char *label, const char *state)
+{
+    bool ok = strcmp(state, SERVER_OK) == 0;
+    return (struct server_facts){.scheduler = copy(label),
+                                 .endpoint = copy("http://127.0.0.1:8000/v1/completions"),
+                                 .state = copy(state),
+                                 .why = copy(ok ? "" : "connection refused"),
+                                 .model = copy(ok ? "SmolLM2-135M-Instruct" : ""),
+                                 .version = copy(ok ? "0.11.0" : ""),
+                                 .dtype = copy(""),
+                                 .cache_config = copy(ok ? "block_size=\"16\"" : ""),
+                                 .max_model_len = ok ? 2048 : COUNT_UNKNOWN,
+                                 .refused_fields = copy(ok ? "top_k, seed" : "")};
 }
 
 static inline void sample_head(struct results *r)
@@ -181,6 +241,22 @@ static inline void sample_results(struct results *r, size_t n_schedulers, size_t
             }
         }
     }
+}
+
+/* n_local schedulers in process, and then `vllm`, one size, three runs; a server `away` that did
+ * not answer. */
+static inline void sample_with_server(struct results *r, size_t n_local)
+{
+    sample_results(r, n_local, 1, 3);
+    r->settings.runs_planned += 3;
+    for (uint64_t run_num = 1; run_num <= 3; run_num++) {
+        struct run run = sample_remote_run("vllm", 25, run_num);
+        assert_int_equal(results_add(r, &run, NULL), STATUS_OK);
+    }
+    struct server_facts facts = sample_server("vllm", SERVER_OK);
+    assert_int_equal(results_set_server(r, &facts, NULL), STATUS_OK);
+    facts = sample_server("away", SERVER_UNREACHABLE);
+    assert_int_equal(results_set_server(r, &facts, NULL), STATUS_OK);
 }
 
 /* A fresh folder below TMPDIR; remove_dir takes it and all in it away. */

@@ -133,13 +133,49 @@ static void test_form(void **state)
     assert_memory_equal(text + len - 4, ",1\r\n", 4);
     mem_free(text);
     text = read_whole(dir, "m.csv", &len);
-    static const char rows[] =
-        "scheduler,request_size,run_num,request_id,status,arrival_s,queue_s,"
-        "ttft_s,tpot_s,latency_s,input_tokens,output_tokens,tokens_per_sec,"
-        "batch_size,preemptions,output_hash,prompt,generated_text,error,model,"
-        "random_weights,schema_version\r\nnaive,25,1,0,ok,0,";
+    static const char rows[] = "scheduler,request_size,run_num,request_id,status,arrival_s,queue_s,"
+                               "ttft_s,tpot_s,latency_s,input_tokens,output_tokens,tokens_per_sec,"
+                               "batch_size,preemptions,output_hash,prompt,generated_text,error,"
+                               "http_status,longest_gap_s,model,"
+                               "random_weights,schema_version\r\nnaive,25,1,0,ok,0,";
     assert_memory_equal(text, rows, sizeof rows - 1);
     mem_free(text);
+    results_deinit(&r);
+    remove_dir(dir);
+}
+
+/* What a server does not show is an empty cell, and unknown again when read. */
+static void test_unknown_is_empty(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_with_server(&r, 0);
+    char *dir = write_both(&r, false);
+    char *summaries = fs_join(dir, "s.csv");
+    char *metrics = fs_join(dir, "m.csv");
+    size_t len;
+    char *text = read_whole(dir, "s.csv", &len);
+    /* efficiency, rows, padding, recomputed; tokens; peak, preemptions, steps, split, ... */
+    assert_non_null(strstr(text, ",25,,,,,,500,,,,,,,,,,,,,vllm,"));
+    mem_free(text);
+    text = read_whole(dir, "m.csv", &len);
+    assert_non_null(strstr(text, ",,,,Tell me a story,answer 0,,200,0.06,"));
+    mem_free(text);
+    struct results back;
+    struct error err = ERROR_INIT;
+    if (results_read_csv(summaries, metrics, &back, &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    const struct run *run = &back.runs[0];
+    double v = 0.0;
+    assert_true(run_is_remote(run) && run->summary.steps == COUNT_UNKNOWN);
+    assert_true(results_figure(run, "preemptions", &v) && isnan(v));
+    assert_true(run->rows[3].batch_size == COUNT_UNKNOWN && run->rows[3].http_status == 200);
+    assert_true(isnan(back.settings.temperature));
+    assert_true(run->remote.cached_prompt_frac == 0.25 && run->remote.server_prompt_tokens == 425);
+    results_deinit(&back);
+    mem_free(summaries);
+    mem_free(metrics);
     results_deinit(&r);
     remove_dir(dir);
 }
@@ -613,6 +649,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_form),
+        cmocka_unit_test(test_unknown_is_empty),
         cmocka_unit_test(test_formula_guard),
         cmocka_unit_test(test_invalid_utf8_is_replaced),
         cmocka_unit_test(test_lenient_forms),

@@ -13,6 +13,9 @@ static void make_journal(const struct results *r, struct strbuf *b)
     for (size_t i = 0; i < r->n_runs; i++) {
         assert_int_equal(results_run_to_line(&r->runs[i], b, NULL), STATUS_OK);
     }
+    for (size_t i = 0; i < r->n_servers; i++) {
+        assert_int_equal(results_server_to_line(&r->servers[i], b, NULL), STATUS_OK);
+    }
 }
 
 /* Both as summaries CSV and detailed CSV: equal bytes, equal results. */
@@ -71,6 +74,39 @@ static void test_round_trip(void **state)
     assert_int_equal(back.runs[1].seed, UINT64_MAX);
     assert_int_equal(back.settings.seed, (uint64_t)INT64_MAX + 1);
     assert_same_results(&r, &back);
+    mem_free(print);
+    results_deinit(&back);
+    strbuf_deinit(&b);
+    results_deinit(&r);
+}
+
+/* Rows over HTTP and their servers; the last line about a server counts. */
+static void test_servers_round_trip(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_with_server(&r, 1);
+    struct strbuf b = {0};
+    make_journal(&r, &b);
+    struct server_facts facts = sample_server("away", SERVER_LOST);
+    assert_int_equal(results_server_to_line(&facts, &b, NULL), STATUS_OK);
+    server_facts_deinit(&facts);
+    struct results back;
+    char *print = NULL;
+    bool torn = true;
+    struct error err = ERROR_INIT;
+    if (results_from_journal(b.data, b.len, "j", &back, &print, &torn, &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_same_results(&r, &back);
+    assert_int_equal(back.n_servers, 2);
+    assert_string_equal(results_server(&back, "away")->state, SERVER_LOST);
+    assert_true(results_server(&back, "away")->max_model_len == COUNT_UNKNOWN);
+    const struct server_facts *vllm = results_server(&back, "vllm");
+    assert_int_equal(vllm->max_model_len, 2048);
+    assert_string_equal(vllm->refused_fields, "top_k, seed");
+    assert_string_equal(vllm->cache_config, "block_size=\"16\"");
+    assert_null(results_server(&back, "continuous"));
     mem_free(print);
     results_deinit(&back);
     strbuf_deinit(&b);
@@ -310,9 +346,13 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_truncation_at_every_byte),
-        cmocka_unit_test(test_bad_lines),    cmocka_unit_test(test_double_run),
-        cmocka_unit_test(test_results_json), cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_servers_round_trip),
+        cmocka_unit_test(test_truncation_at_every_byte),
+        cmocka_unit_test(test_bad_lines),
+        cmocka_unit_test(test_double_run),
+        cmocka_unit_test(test_results_json),
+        cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

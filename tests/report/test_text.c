@@ -233,6 +233,114 @@ static void test_undefined_figures(void **state)
     results_deinit(&r);
 }
 
+/* Rows over HTTP: what is not known is not printed, and what limits them is. */
+static void test_server_rows(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_with_server(&r, 2);
+    r.settings.temperature = 0.0;
+    struct strbuf b = {0};
+    text_run_block(&r.runs[6], &b);
+    must_have(&b, "VLLM SCHEDULER - Run 1");
+    must_have(&b, "  client         lag  P50 0.020 ms  P99 0.200 ms  3.0 % of a core\n");
+    must_have(&b, "  tokens         1.00 per event  counted by usage  prompts 425  25.0 % of them "
+                  "cached\n");
+    must_lack(&b, "queue");
+    must_lack(&b, "batches");
+    strbuf_clear(&b);
+    text_report(&r, &b);
+    must_have(&b, "a server's, not visible over HTTP");
+    must_have(&b, "warning: away: unreachable, not measured: connection refused\n");
+    must_have(&b, "warning: vllm: sent without top_k, seed, which the server refuses\n");
+    must_have(&b, "all schedulers gave the same text for the same request (75 answers compared)");
+    must_have(&b, "text of vllm at temperature 0: the first 100.0 % of characters equal those in "
+                  "process; 75 of 75 texts are identical\n");
+    must_have(&b, "vllm does not say the type of its arithmetic");
+    must_have(&b, "SERVERS\nvllm\n  endpoint      http://127.0.0.1:8000/v1/completions\n");
+    must_lack(&b, "nan");
+    strbuf_clear(&b);
+    text_comparison(&r, &b);
+    must_have(&b, "away                  unreachable\n");
+    must_have(&b, "  vllm                  req/s ");
+    strbuf_deinit(&b);
+    results_deinit(&r);
+}
+
+static void set_text(char **p, const char *text)
+{
+    mem_free(*p);
+    *p = copy(text);
+}
+
+static void test_server_rows_apart(void **state)
+{
+    (void)state;
+    struct results r;
+    sample_with_server(&r, 2);
+    set_text(&r.runs[6].incomparable, "serves gpt2, the others run SmolLM2");
+    set_text(&r.runs[0].invalid, "client lag P99 3 ms exceeds 5 % of the median TTFT");
+    r.runs[7].summary.failed_requests = 3;
+    set_text(&r.runs[7].remote.errors, "connect 2, timeout 1");
+    r.runs[6].remote.tokens_per_event = 3.5;
+    set_text(&r.runs[6].remote.token_source, "events");
+    struct strbuf b = {0};
+    text_report(&r, &b);
+    must_have(&b, "against dynamic (ratio of paired runs");
+    must_have(&b, "naive                 no ratio: measurement invalid\n");
+    must_have(&b, "vllm                  no ratio: serves gpt2, the others run SmolLM2\n");
+    must_have(&b, "warning: vllm: serves gpt2, the others run SmolLM2: no ratios\n");
+    must_have(&b, "warning: vllm: chunked: 3.50 tokens per event");
+    must_have(&b, "its events are counted, a lower bound");
+    must_have(&b, "run 2: 3 of 25 failed (connect 2, timeout 1); latencies are of the others\n");
+    must_have(&b, "highest req/s           dynamic\n");
+    must_lack(&b, "at temperature 0"); /* 0.7 */
+    strbuf_clear(&b);
+    text_comparison(&r, &b);
+    must_have(&b, "  INVALID\n");
+    strbuf_deinit(&b);
+    results_deinit(&r);
+}
+
+/* Characters, not bytes; half a character is none; the longer text counts. */
+static void test_equal_prefix(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *server, *ours;
+        uint64_t characters, equal;
+    } cases[] = {
+        {"abc", "abc", 3, 3},
+        {"abc", "abd", 3, 2},
+        {"abc", "abcdef", 6, 3},
+        {"", "abc", 3, 0},
+        {"", "", 0, 0},
+        {"x\xC3\xA9", "x\xC3\xA8", 2, 1}, /* e acute, e grave: one byte in common */
+        {"\xC3\xA9z", "\xC3\xA9", 2, 1},
+        {"\xF0\x9F\x98\x80", "\xF0\x9F\x98\x81", 1, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct results r;
+        sample_head(&r);
+        struct run local = sample_run("naive", "naive", 1, 1, 1.0, true);
+        struct run remote = sample_remote_run("vllm", 1, 1);
+        set_text(&local.rows[0].generated_text, cases[i].ours);
+        set_text(&remote.rows[0].generated_text, cases[i].server);
+        assert_int_equal(results_add(&r, &remote, NULL), STATUS_OK);
+        assert_int_equal(results_add(&r, &local, NULL), STATUS_OK);
+        struct prefix_verdict v;
+        results_equal_prefix(&r, "vllm", &v);
+        assert_int_equal(v.compared, 1);
+        assert_int_equal(v.identical, strcmp(cases[i].server, cases[i].ours) == 0);
+        assert_int_equal(v.characters, cases[i].characters);
+        assert_int_equal(v.equal_characters, cases[i].equal);
+        struct text_verdict same;
+        results_same_text(&r, &same);
+        assert_int_equal(same.compared, 0); /* a server's text is no part of it */
+        results_deinit(&r);
+    }
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -264,7 +372,8 @@ int main(void)
         cmocka_unit_test(test_variant_advice),    cmocka_unit_test(test_report),
         cmocka_unit_test(test_cannot_tell_apart), cmocka_unit_test(test_hostile_labels),
         cmocka_unit_test(test_empty_results),     cmocka_unit_test(test_undefined_figures),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_server_rows),       cmocka_unit_test(test_server_rows_apart),
+        cmocka_unit_test(test_equal_prefix),      cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
