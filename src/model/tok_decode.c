@@ -235,6 +235,73 @@ enum status tok_make_pieces(struct tokenizer *t, struct error *err)
     return st;
 }
 
+/* --- single tokens --------------------------------------------------------------------------- */
+
+/* Steps that leave every byte of the text to some token. */
+static bool keeps_all_text(const struct tokenizer *t)
+{
+    for (uint32_t i = 0; i < t->n_norms; i++) {
+        if (t->norms[i].kind != TOK_NORM_PREPEND && t->norms[i].kind != TOK_NORM_BYTE_LEVEL) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < t->n_pretoks; i++) {
+        const struct tok_pretok *p = &t->pretoks[i];
+        if (p->kind == TOK_PRETOK_SPLIT && p->behavior == TOK_SPLIT_REMOVED) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        if (t->added[i].lstrip || t->added[i].rstrip) {
+            return false;
+        }
+    }
+    return !t->fuse_unk;
+}
+
+size_t tokenizer_max_token_bytes(const struct tokenizer *t)
+{
+    if (t->engine == TOK_ENGINE_BYTES) {
+        return 1;
+    }
+    size_t longest = 4; /* a character that reads as unknown */
+    for (uint32_t i = 0; i < t->n_ids; i++) {
+        longest = t->pieces[i].len > longest ? t->pieces[i].len : longest;
+    }
+    return keeps_all_text(t) ? longest : 0;
+}
+
+const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *len)
+{
+    if (id >= 0 && (uint32_t)id < t->vocab.n_ids && t->vocab.tokens[id].text != NULL) {
+        *len = t->vocab.tokens[id].len;
+        return t->vocab.tokens[id].text;
+    }
+    for (uint32_t i = 0; i < t->n_added; i++) {
+        if (t->added[i].id == id) {
+            *len = t->added[i].len;
+            return t->added[i].text;
+        }
+    }
+    return NULL;
+}
+
+/* No text belongs to an id beyond the bytes: a reader of results should still see it. */
+static size_t byte_id_text(int32_t id, char out[16])
+{
+    return (size_t)snprintf(out, 16, "<%" PRId32 ">", id);
+}
+
+void tokenizer_append_token(const struct tokenizer *t, int32_t id, struct strbuf *out)
+{
+    if (t->engine == TOK_ENGINE_BYTES && id >= TOK_BYTE_COUNT) {
+        char shown[16];
+        strbuf_append(out, shown, byte_id_text(id, shown));
+    } else if (id >= 0 && (uint32_t)id < t->n_ids && t->pieces[id].present) {
+        strbuf_append(out, t->pieces[id].text, t->pieces[id].len);
+    }
+}
+
 /* --- the stream ------------------------------------------------------------------------------ */
 
 void detok_begin(struct detok *d, const struct tokenizer *t, bool keep_special)
@@ -314,10 +381,9 @@ void detok_push(struct detok *d, int32_t id, struct strbuf *out)
 {
     const struct tokenizer *t = d->tokenizer;
     if (t->engine == TOK_ENGINE_BYTES && id >= TOK_BYTE_COUNT) {
-        char shown[16]; /* no text belongs to it: a reader of results should still see it */
-        int n = snprintf(shown, sizeof shown, "<%" PRId32 ">", id);
+        char shown[16];
         d->started = true;
-        push_bytes(d, shown, (size_t)n, out);
+        push_bytes(d, shown, byte_id_text(id, shown), out);
         return;
     }
     if (id < 0 || (uint32_t)id >= t->n_ids) {

@@ -42,6 +42,15 @@ uint32_t tokenizer_vocab_size(const struct tokenizer *t);
 /* The id of a token's exact text, or -1. */
 int32_t tokenizer_id_of(const struct tokenizer *t, const char *token, size_t len);
 
+/* Most bytes of text that one token can stand for; 0: no bound is known (the tokenizer's files may
+ * make any text short). A text longer than n times that needs more than n tokens. */
+size_t tokenizer_max_token_bytes(const struct tokenizer *t);
+/* The token as the vocabulary spells it ("\u0120the"), NUL-terminated; NULL: there is none.
+ * Borrowed for the tokenizer's life. */
+const char *tokenizer_token(const struct tokenizer *t, int32_t id, size_t *len);
+/* Appends what the token adds within a text, special tokens too: maybe not whole characters. */
+void tokenizer_append_token(const struct tokenizer *t, int32_t id, struct strbuf *out);
+
 struct token_ids {
     int32_t *ids;
     size_t n;

@@ -1,6 +1,7 @@
 /* sse.c - see sse.h. A machine over bytes, and one short cut for what servers really send. */
 #include "net/sse.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { MARK, LINE, NAME, VALUE_FIRST, VALUE, SKIP, FAILED };
@@ -13,6 +14,13 @@ enum { FIELD_OTHER, FIELD_DATA, FIELD_EVENT };
 void sse_init(struct sse *s, char *buf, size_t cap)
 {
     *s = (struct sse){.buf = buf, .cap = cap, .state = MARK};
+}
+
+void sse_set_buffer(struct sse *s, char *buf, size_t cap)
+{
+    assert(cap >= s->len);
+    s->buf = buf;
+    s->cap = cap;
 }
 
 static bool is_line_end(char c)

@@ -32,7 +32,7 @@ struct sse_event {
     size_t type_len;
 };
 
-/* Private but for init. */
+/* Private, but for len: bytes of the event so far. */
 struct sse {
     char *buf;
     size_t cap;
@@ -50,6 +50,10 @@ struct sse {
 
 /* An event's data may have up to `cap` bytes. Owner of buf: the caller, as long as s is used. */
 void sse_init(struct sse *s, char *buf, size_t cap);
+
+/* The buffer has become larger: buf holds what the former one held. For callers that would rather
+ * grow than set the limit aside for each stream: n bytes need room for s->len + n + 1. */
+void sse_set_buffer(struct sse *s, char *buf, size_t cap);
 
 /* Consumes *used of n bytes. Call until it gives SSE_MORE (or SSE_BAD). Alloc: none. */
 enum sse_outcome sse_next(struct sse *s, const char *in, size_t n, size_t *used,

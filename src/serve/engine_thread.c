@@ -113,14 +113,14 @@ static void push_out(struct engine_thread *t, struct job *job)
                                                     memory_order_relaxed));
 }
 
-/* A job that is queued already stays there: take reads the flag after the job was popped, and with
- * it all that was written before. */
+/* A job that is queued already stays there, and its wake-up is on the way: take lowers the flag
+ * after it popped the job, and with the flag it reads all that was written before. */
 static void tell(struct engine_thread *t, struct job *job, enum job_end end)
 {
     if (atomic_exchange_explicit(&job->is_queued_out, 1 + (int)end, memory_order_acq_rel) == 0) {
         push_out(t, job);
+        t->has_news = true;
     }
-    t->has_news = true;
 }
 
 static void wake_network(struct engine_thread *t)

@@ -237,6 +237,52 @@ static void test_invalid_utf8_reads_as_replacement(void **state)
     tokenizer_close(t);
 }
 
+/* What every token adds, joined, is the text; each has its spelling; none stands for more bytes
+ * than the bound says. */
+static void check_single_tokens(const struct tokenizer *t, const char *name, const char *text,
+                                bool exact)
+{
+    struct token_ids ids = {0};
+    struct strbuf joined = {0};
+    encode_or_fail(t, text, strlen(text), false, &ids);
+    for (size_t i = 0; i < ids.n; i++) {
+        size_t len = 0;
+        const char *spelt = tokenizer_token(t, ids.ids[i], &len);
+        assert_non_null(spelt);
+        assert_int_equal(strlen(spelt), len);
+        assert_int_equal(tokenizer_id_of(t, spelt, len), ids.ids[i]);
+        tokenizer_append_token(t, ids.ids[i], &joined);
+    }
+    if (exact && strcmp(strbuf_text(&joined), text) != 0) {
+        fail_msg("%s: the tokens of \"%s\" add up to \"%s\"", name, text, strbuf_text(&joined));
+    }
+    size_t most = tokenizer_max_token_bytes(t);
+    if (most > 0 && strlen(text) > most * ids.n) {
+        fail_msg("%s: %zu tokens of at most %zu bytes for %zu bytes", name, ids.n, most,
+                 strlen(text));
+    }
+    token_ids_deinit(&ids);
+    strbuf_deinit(&joined);
+}
+
+static void test_single_tokens(void **state)
+{
+    (void)state;
+    const json_t *texts = json_object_get(golden, "texts");
+    for (size_t v = 0; v < COUNT(variants); v++) {
+        struct tokenizer *t = open_variant(variants[v]);
+        bool exact = strcmp(variants[v], "gpt2") == 0 || strcmp(variants[v], "smollm") == 0;
+        assert_true(!exact || tokenizer_max_token_bytes(t) > 0);
+        for (size_t i = 0; i < json_array_size(texts); i++) {
+            check_single_tokens(t, variants[v], json_string_value(json_array_get(texts, i)), exact);
+        }
+        size_t len;
+        assert_null(tokenizer_token(t, -1, &len));
+        assert_null(tokenizer_token(t, INT32_MAX, &len));
+        tokenizer_close(t);
+    }
+}
+
 static void test_plain_bytes(void **state)
 {
     (void)state;
@@ -258,6 +304,13 @@ static void test_plain_bytes(void **state)
     assert_string_equal(strbuf_text(&text), "h\uFFFD<256><50256>");
     assert_int_equal(tokenizer_id_of(t, "h", 1), 'h');
     assert_int_equal(tokenizer_id_of(t, "hi", 2), -1);
+    assert_int_equal(tokenizer_max_token_bytes(t), 1);
+    strbuf_clear(&text);
+    tokenizer_append_token(t, 'h', &text);
+    tokenizer_append_token(t, 0xC3, &text);
+    tokenizer_append_token(t, 256, &text);
+    tokenizer_append_token(t, -1, &text);
+    assert_string_equal(strbuf_text(&text), "h\xC3<256>");
     token_ids_deinit(&ids);
     strbuf_deinit(&text);
     tokenizer_close(t);
@@ -394,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_special_tokens_are_left_out),
         cmocka_unit_test(test_invalid_utf8_reads_as_replacement),
+        cmocka_unit_test(test_single_tokens),
         cmocka_unit_test(test_plain_bytes),
         cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_threads_agree),

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/monotime.h"
 #include "base/rng.h"
@@ -32,7 +33,7 @@ struct rig {
     _Atomic uint64_t step_ns; /* each step sleeps so long */
     _Atomic uint64_t n_steps; /* begun */
     _Atomic bool fails;
-    pthread_mutex_t gate; /* held by the test: a step waits at its end */
+    pthread_mutex_t gate; /* held by the test: loading, and a step at its end, wait */
     const char *load_failure;
 
     uint32_t n_ended;
@@ -63,6 +64,8 @@ static enum status rig_poll(void *self, struct exec_result *result, struct error
 static enum status rig_load(void *self, struct executor **out, struct error *err)
 {
     struct rig *r = self;
+    pthread_mutex_lock(&r->gate);
+    pthread_mutex_unlock(&r->gate);
     if (r->load_failure != NULL) {
         return error_set(err, STATUS_BAD_MODEL, -1, "%s", r->load_failure);
     }
