@@ -158,6 +158,7 @@ enum status remote_create(const struct remote_config *config, struct remote **ou
         r->config.request_timeout_ns = REMOTE_REQUEST_TIMEOUT_NS;
     }
     r->due_fd = -1;
+    r->armed_ns = TIME_NEVER;
     r->refused_ns = TIME_NEVER;
     LIST_INIT(&r->idle);
     LIST_INIT(&r->closed);
@@ -355,7 +356,7 @@ static uint64_t take_due(struct remote *r)
     const struct request *q;
     while ((q = r->run.source->next(r->run.source->self, monotime_now_ns(), &next_at)) != NULL) {
         struct remote_answer *a = &r->run.answers[q->id];
-        assert(q->id < r->run.n && r->queue_tail < r->run.n);
+        assert(q->id < r->run.n && r->queue_tail < r->run.n && !remote_answer_has_ended(a));
         a->planned_ns = q->arrival_ns;
         r->queue[r->queue_tail++] = q;
     }
@@ -419,6 +420,10 @@ static void cancel_all(struct remote *r)
 
 static void arm(struct remote *r, uint64_t at)
 {
+    if (at == r->armed_ns) {
+        return;
+    }
+    r->armed_ns = at;
     struct itimerspec when = {0}; /* zero: never */
     if (at != TIME_NEVER) {
         at = at == 0 ? 1 : at;
@@ -430,13 +435,10 @@ static void arm(struct remote *r, uint64_t at)
     (void)rc;
 }
 
-void remote_pump(struct remote *r)
+/* Everything due goes out, as far as there are connections; gives when to ask again. */
+static uint64_t send_due(struct remote *r)
 {
-    if (!r->is_running || r->is_pumping || r->is_over) {
-        return;
-    }
-    r->is_pumping = true;
-    uint64_t next_at = TIME_NEVER;
+    uint64_t next_at;
     uint32_t n_done;
     do { /* a request that fails at once makes the next one of a closed loop due */
         n_done = r->n_done;
@@ -446,16 +448,25 @@ void remote_pump(struct remote *r)
             start(r, c, r->queue[r->queue_head++]);
         }
     } while (r->n_done != n_done && !must_stop(r));
-    if (must_stop(r)) {
-        r->is_over = true;
-        cancel_all(r);
-    } else if (r->in_flight == 0 && r->queue_head == r->queue_tail && next_at == TIME_NEVER) {
-        r->is_over = true;
-    } else {
-        arm(r, next_at);
+    return next_at;
+}
+
+void remote_pump(struct remote *r)
+{
+    if (!r->is_running || r->is_pumping || r->is_over) {
+        return;
     }
+    r->is_pumping = true;
+    uint64_t next_at = must_stop(r) ? TIME_NEVER : send_due(r);
+    if (must_stop(r)) {
+        cancel_all(r);
+    }
+    r->is_over = r->in_flight == 0 && r->queue_head == r->queue_tail &&
+                 (next_at == TIME_NEVER || must_stop(r));
     if (r->is_over) {
         (void)event_base_loopbreak(r->base);
+    } else {
+        arm(r, next_at);
     }
     r->is_pumping = false;
 }
@@ -465,8 +476,10 @@ static void on_due(evutil_socket_t fd, short what, void *arg)
     (void)what;
     uint64_t times;
     ssize_t n = read(fd, &times, sizeof times);
-    (void)n; /* disarmed meanwhile: nothing to read, nothing lost */
-    remote_pump(arg);
+    (void)n; /* set anew meanwhile: nothing to read, nothing lost */
+    struct remote *r = arg;
+    r->armed_ns = TIME_NEVER;
+    remote_pump(r);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)

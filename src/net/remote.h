@@ -27,12 +27,12 @@
 #define REMOTE_FAULT_LIST(X)                                                                       \
     X(NONE, "")                                                                                    \
     X(CONNECT, "connect") /* no connection, or TLS not verified */                                 \
-    X(SEND, "send")       /* closed while the request was being sent */                            \
+    X(SEND, "send")       /* closed before the request was sent, or as it came on a kept one */    \
     X(STATUS, "status")   /* an HTTP status other than 200 */                                      \
-    X(CUT, "stream cut")  /* ended before finish_reason or [DONE] */                               \
+    X(CUT, "stream cut")  /* ended before finish_reason and [DONE] */                              \
     X(PARSE, "parse")     /* not HTTP, not SSE, not the JSON expected */                           \
     X(TIMEOUT, "timeout")                                                                          \
-    X(SERVER, "server error")       /* an error event inside the stream */                         \
+    X(SERVER, "server error")       /* an error event, or finish_reason abort or error */          \
     X(SHORT_OUTPUT, "short output") /* fewer tokens than asked for with ignore_eos */              \
     X(CANCELLED, "cancelled")       /* the run was stopped */
 
@@ -71,7 +71,7 @@ struct remote_config {
     uint32_t connections;        /* >= 1 */
     const char *api_key;         /* NULL: none */
     const char *ca_file;         /* NULL: the system's certificates */
-    uint64_t request_timeout_ns; /* from the first byte sent to the last received */
+    uint64_t request_timeout_ns; /* from the first byte sent to [DONE]; 0: 300 s */
     uint64_t connect_timeout_ns; /* 0: 10 s */
     bool keep_events;            /* fill remote_answer.events */
 };
@@ -80,8 +80,10 @@ struct remote_config {
 struct remote_call {
     const char *body; /* JSON, "stream": true */
     size_t body_len;
-    const char *request_id; /* NULL, or the X-Request-Id to send */
-    uint32_t least_tokens;  /* fewer are SHORT_OUTPUT; 0: any number is right */
+    const char *request_id; /* NULL, or the X-Request-Id to send: a field value of <= 128 bytes */
+    /* Fewer are SHORT_OUTPUT, unless only events were counted, which is a lower bound, and the
+     * server says that the length was reached. 0: any number is right. */
+    uint32_t least_tokens;
 };
 
 struct remote_event {
@@ -117,12 +119,16 @@ struct remote_answer {
 void remote_answer_deinit(struct remote_answer *a);
 
 struct remote;
+/* Raises the process's soft limit of open files to the hard one. Errors: USAGE for more connections
+ * than there are files or local ports, for an API key that no header can hold, for a ca_file
+ * without certificates; NO_MEMORY; IO. */
 enum status remote_create(const struct remote_config *config, struct remote **out,
                           struct error *err) MUST_USE;
 void remote_destroy(struct remote *r);
 
-/* Opens all connections (TLS handshakes included). Errors: UNREACHABLE naming the endpoint and the
- * cause. */
+/* Opens all connections that are not open (TLS handshakes included), so it also serves between two
+ * runs. The name is resolved once; the first of its addresses that answers is taken for all.
+ * Errors: UNREACHABLE naming the endpoint and the cause; no connection is open then. */
 enum status remote_connect(struct remote *r, struct error *err) MUST_USE;
 
 struct remote_run {
@@ -134,10 +140,13 @@ struct remote_run {
     void (*on_done)(void *self, uint32_t done); /* NULL, or: after each request */
     void *self;
 };
-/* Until the source has no more requests and all are answered. on_done of the source is called with
- * the instant of the request's end stamp. A connection that closed is opened anew before its next
- * request (that time is the request's). Errors: INTERRUPTED when stopped (answers are complete:
- * what was in flight is CANCELLED); NO_MEMORY. A dead server is no error: its requests fail. */
+/* After remote_connect. Until the source has no more requests and all are answered. on_done of the
+ * source is called with the instant of the request's end stamp. A connection that closed is opened
+ * anew before its next request (that time is the request's). The source's next_cancel must be NULL.
+ * Errors: INTERRUPTED when stopped (within 50 ms; answers are complete: what was in flight is
+ * CANCELLED, what the source did not give out too, with planned_ns TIME_NEVER and no on_done);
+ * NO_MEMORY, likewise. A dead server is no error: its requests fail, while nobody listens without
+ * further attempts within 100 ms. */
 enum status remote_run(struct remote *r, const struct remote_run *run, struct error *err) MUST_USE;
 
 /* What the client itself cost during the last run. */

@@ -225,7 +225,7 @@ static void shake_hands(struct remote_conn *c)
     enum remote_tls_step step = remote_tls_handshake(c->ssl, why, sizeof why);
     flush(c); /* an alert, too */
     if (step == REMOTE_TLS_CLOSED) {
-        open_failed(c, why[0] == '\0' ? "closed during the TLS handshake" : why);
+        open_failed(c, why);
     } else if (step == REMOTE_TLS_DONE) {
         opened(c);
     }
@@ -322,14 +322,9 @@ static void settle(struct remote_conn *c, uint64_t now)
     remote_pump(c->remote);
 }
 
-/* Plain bytes. False: the connection takes no more of them. */
-static bool take_bytes(struct remote_conn *c, const char *bytes, size_t n, uint64_t now)
+static bool is_reading(const struct remote_conn *c)
 {
-    if (c->state != CONN_BUSY && c->state != CONN_DRAIN) { /* nobody asked */
-        return false;
-    }
-    remote_reader_feed(&c->reader, bytes, n, now);
-    return c->reader.phase < READER_COMPLETE;
+    return (c->state == CONN_BUSY || c->state == CONN_DRAIN) && c->reader.phase < READER_COMPLETE;
 }
 
 /* The connection has ended; `how` says it for people. */
@@ -363,39 +358,37 @@ static void lose(struct remote_conn *c, uint64_t now, const char *how)
 /* Bytes of TLS records, all of one read. */
 static void take_records(struct remote_conn *c, const char *bytes, size_t n, uint64_t now)
 {
-    char why[160];
+    struct remote *r = c->remote;
+    char why[160] = "closed by the server";
     if (!remote_tls_put(c->ssl, bytes, n)) {
-        remote_out_of_memory(c->remote);
+        remote_out_of_memory(r);
         return;
     }
     if (c->state == CONN_TLS) {
         shake_hands(c);
+        if (c->state == CONN_TLS || c->ssl == NULL) { /* goes on, or failed */
+            return;
+        }
     }
-    enum remote_tls_step step = REMOTE_TLS_MORE;
+    enum remote_tls_step step;
     size_t len;
-    bool goes_on = c->state != CONN_TLS && c->ssl != NULL;
     bool has_bytes = false;
-    while (goes_on && (step = remote_tls_read(c->ssl, c->remote->plain_buf, REMOTE_READ_BYTES, &len,
-                                              why, sizeof why)) == REMOTE_TLS_DONE) {
-        goes_on = take_bytes(c, c->remote->plain_buf, len, now);
+    while ((step = remote_tls_read(c->ssl, r->plain_buf, REMOTE_READ_BYTES, &len, why,
+                                   sizeof why)) == REMOTE_TLS_DONE &&
+           is_reading(c)) {
+        remote_reader_feed(&c->reader, r->plain_buf, len, now);
         has_bytes = true;
     }
-    if (c->ssl == NULL || c->state == CONN_TLS) {
-        return;
-    }
     flush(c); /* what TLS itself has to say */
-    if (step == REMOTE_TLS_CLOSED) {
+    if (step == REMOTE_TLS_MORE) {
+        if (has_bytes) {
+            settle(c, now);
+        }
+    } else if (c->state == CONN_BUSY && remote_answer_has_ended(c->answer)) {
         c->reader.keep_alive = false;
-    }
-    if (has_bytes && c->request != NULL && !remote_answer_has_ended(c->answer) &&
-        step != REMOTE_TLS_CLOSED) {
-        return;
-    }
-    if (has_bytes && c->state != CONN_IDLE &&
-        (c->request == NULL || remote_answer_has_ended(c->answer))) {
         settle(c, now);
-    } else if (has_bytes || step == REMOTE_TLS_CLOSED) {
-        lose(c, now, why[0] == '\0' ? "closed by the server" : why);
+    } else {
+        lose(c, now, step == REMOTE_TLS_DONE ? "answered unasked" : why);
     }
 }
 
@@ -417,11 +410,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
                                    : strerror(errno));
     } else if (c->ssl != NULL) {
         take_records(c, r->read_buf, (size_t)n, now);
-    } else if (c->state == CONN_IDLE) {
-        lose(c, now, "answered unasked");
-    } else {
-        (void)take_bytes(c, r->read_buf, (size_t)n, now);
+    } else if (is_reading(c)) {
+        remote_reader_feed(&c->reader, r->read_buf, (size_t)n, now);
         settle(c, now);
+    } else {
+        lose(c, now, "answered unasked");
     }
 }
 

@@ -47,7 +47,7 @@ SSL *remote_tls_open(SSL_CTX *context, const char *host);
 enum remote_tls_step {
     REMOTE_TLS_MORE,  /* bytes from the peer are needed */
     REMOTE_TLS_DONE,  /* handshake: done; read: *n plain bytes */
-    REMOTE_TLS_CLOSED /* closed by the peer, or broken: `why` (empty: closed in good order) */
+    REMOTE_TLS_CLOSED /* closed by the peer, or broken: `why` */
 };
 /* What the socket gave. False: no memory. */
 bool remote_tls_put(SSL *ssl, const char *bytes, size_t n) MUST_USE;
@@ -125,6 +125,7 @@ struct remote {
     struct event *tick;
     struct event *due;
     int due_fd; /* timerfd: the next planned request */
+    uint64_t armed_ns;
     struct remote_scratch scratch;
     char *read_buf;
     char *plain_buf; /* what TLS deciphers */

@@ -85,7 +85,7 @@ static enum remote_tls_step judge(SSL *ssl, int result, char *why, size_t cap)
     case SSL_ERROR_WANT_WRITE:
         return REMOTE_TLS_MORE;
     case SSL_ERROR_ZERO_RETURN:
-        why[0] = '\0';
+        (void)snprintf(why, cap, "closed by the server");
         return REMOTE_TLS_CLOSED;
     default:
         break;
