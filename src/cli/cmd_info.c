@@ -1,8 +1,10 @@
-/* cmd_info.c - `llmsched info`: what was found in a model's files; the schedulers' parameters. */
+/* cmd_info.c - `llmsched info`: what was found in a model's files; the schedulers' parameters;
+ * settings from the environment and .env. */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/common.h"
+#include "cli/env_file.h"
 #include "model/arch.h"
 #include "model/weights.h"
 #include "sched/registry.h"
@@ -125,6 +127,9 @@ static int run(int argc, char **argv)
         code = 0;
     } else if (s == STATUS_OK && words.n == 1 && strcmp(words.items[0], "schedulers") == 0) {
         code = info_schedulers();
+    } else if (s == STATUS_OK && words.n == 1 && strcmp(words.items[0], "env") == 0) {
+        env_file_print();
+        code = 0;
     } else if (s == STATUS_OK && (words.n == 1 || words.n == 2) &&
                strcmp(words.items[0], "model") == 0) {
         if (words.n == 2) {
@@ -134,7 +139,7 @@ static int run(int argc, char **argv)
     } else {
         if (s == STATUS_OK) {
             s = error_set(&err, STATUS_USAGE, -1,
-                          "info takes `schedulers` or `model [M]`; --help shows examples");
+                          "info takes `schedulers`, `model [M]` or `env`; --help shows examples");
         }
         code = fail(s, &err);
     }
@@ -144,10 +149,11 @@ static int run(int argc, char **argv)
 
 const struct command command_info = {
     .name = "info",
-    .summary = "Show the schedulers' parameters, or what is in a model's files.",
-    .usage = "(schedulers | model [M]) [OPTIONS]",
+    .summary = "Show schedulers' parameters, what is in a model's files, or the settings in force.",
+    .usage = "(schedulers | model [M] | env) [OPTIONS]",
     .examples = "  llmsched info schedulers\n"
                 "  llmsched info model SmolLM2-135M-Instruct\n"
-                "  llmsched info model gpt2-large --random-weights\n",
+                "  llmsched info model gpt2-large --random-weights\n"
+                "  llmsched info env      # from the environment and .env\n",
     .run = run,
 };

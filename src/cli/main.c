@@ -10,6 +10,7 @@
 
 #include "bench/environment.h"
 #include "cli/common.h"
+#include "cli/env_file.h"
 
 static const struct command *const commands[] = {
     &command_bench,    &command_plot, &command_generate,
@@ -80,6 +81,11 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(argv[1], commands[i]->name) == 0) {
+            struct error err = ERROR_INIT;
+            enum status s = env_file_apply(&err);
+            if (s != STATUS_OK) {
+                return fail(s, &err);
+            }
             return finish_stdout(commands[i]->run(argc - 1, argv + 1));
         }
     }
