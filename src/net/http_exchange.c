@@ -78,10 +78,10 @@ bool conn_flush(struct conn *c)
     return true;
 }
 
-/* Makes the queue's front its beginning before it grows. */
+/* Gives up the part that was sent once it is the larger one: amortised, a byte moves once. */
 static void compact(struct conn *c)
 {
-    if (c->out_at > 0) {
+    if (c->out_at > c->out.len / 2) {
         c->out.len -= c->out_at;
         memmove(c->out.data, c->out.data + c->out_at, c->out.len);
         c->out_at = 0;
@@ -97,7 +97,7 @@ static bool enqueue(struct conn *c, const struct iovec *parts, int n, size_t ski
         skip -= drop;
         strbuf_append(&c->out, (const char *)parts[i].iov_base + drop, parts[i].iov_len - drop);
     }
-    if (c->out.failed || c->out.len > c->server->config.max_output_bytes) {
+    if (c->out.failed || c->out.len - c->out_at > c->server->config.max_output_bytes) {
         conn_close(c, HTTP_GONE_SLOW);
         return false;
     }
