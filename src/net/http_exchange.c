@@ -88,7 +88,8 @@ static void compact(struct conn *c)
     }
 }
 
-/* Behind what already waits. False: more than the peer may leave lying; it is gone. */
+/* Behind what already waits. False: more than the peer may leave lying; it is gone. An answer that
+ * is complete has its size from the handler, and only stall_ns to fear. */
 static bool enqueue(struct conn *c, const struct iovec *parts, int n, size_t skip)
 {
     compact(c);
@@ -97,7 +98,8 @@ static bool enqueue(struct conn *c, const struct iovec *parts, int n, size_t ski
         skip -= drop;
         strbuf_append(&c->out, (const char *)parts[i].iov_base + drop, parts[i].iov_len - drop);
     }
-    if (c->out.failed || c->out.len - c->out_at > c->server->config.max_output_bytes) {
+    bool too_much = !c->x.ended && c->out.len - c->out_at > c->server->config.max_output_bytes;
+    if (c->out.failed || too_much) {
         conn_close(c, HTTP_GONE_SLOW);
         return false;
     }

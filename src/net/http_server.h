@@ -4,10 +4,11 @@
  * It owns its sockets and runs on one thread, the base's. It knows nothing of paths or JSON. One
  * request at a time per connection, answered in order (pipelined bytes wait). What it bounds: head
  * (HTTP_MAX_HEAD_BYTES, and an absolute deadline), body (size, least rate), idle time, connections
- * in all, output not yet taken by the peer (then the peer is dropped), time without progress of a
- * write. At EMFILE it stops accepting for a moment instead of spinning. Bad requests are answered
- * with the status of http_bad_status and a closed connection, after a lingering read so that the
- * peer sees the answer. A FIN behind a complete request counts as "gone" (docs/HTTP.md).
+ * in all, output of a stream not yet taken by the peer (then the peer is dropped; a whole answer
+ * may have any size), time without progress of a write. At EMFILE it stops accepting for a moment
+ * instead of spinning. Bad requests are answered with the status of http_bad_status and a closed
+ * connection, after a lingering read so that the peer sees the answer. A FIN behind a complete
+ * request counts as "gone" (docs/HTTP.md).
  * TLS is left to a proxy.
  */
 #ifndef LLMSCHED_NET_HTTP_SERVER_H
@@ -60,7 +61,7 @@ struct http_server_config {
     /* 0: the default beside it. */
     uint32_t max_connections; /* HTTP_SERVER_MAX_CONNECTIONS */
     size_t max_body_bytes;    /* HTTP_MAX_BODY_BYTES */
-    size_t max_output_bytes;  /* HTTP_SERVER_MAX_OUTPUT: queued for one peer */
+    size_t max_output_bytes;  /* HTTP_SERVER_MAX_OUTPUT: of a stream, queued for one peer */
     uint64_t head_ns;         /* HTTP_SERVER_HEAD_NS: first to last byte of a head, absolute */
     uint64_t body_ns;         /* HTTP_SERVER_BODY_NS: then at least 1 KiB/s */
     uint64_t idle_ns;         /* HTTP_SERVER_IDLE_NS: between requests */
