@@ -72,6 +72,7 @@ static enum status executor_options(const struct model_options *o, const struct 
             .ops = ops,
             .n_threads = o->threads,
             .kv_blocks = o->kv_blocks,
+            .max_model_len = o->max_model_len,
             .progress = o->progress,
         };
     }

@@ -21,6 +21,7 @@ struct model_options {
     const char *isa;  /* NULL: the best of this machine */
     uint32_t threads; /* 0: physical cores */
     uint32_t kv_blocks;
+    uint32_t max_model_len; /* 0: the model's context */
     const struct hub_env *env;
     const struct progress *progress;
 };

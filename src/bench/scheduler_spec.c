@@ -91,8 +91,7 @@ enum status scheduler_spec_set(struct scheduler_spec *specs, size_t n, const cha
     }
     if (matches == 0) {
         return error_set(err, STATUS_USAGE, -1,
-                         "--set %s: no scheduler of this run is called \"%s\"; see --schedulers",
-                         text, target);
+                         "--set %s: no scheduler of this run is called \"%s\"", text, target);
     }
     return STATUS_OK;
 }

@@ -26,8 +26,7 @@ int finish_stdout(int code)
     return code;
 }
 
-/* An empty variable counts as not set. */
-static const char *variable(const char *name)
+const char *variable(const char *name)
 {
     const char *value = getenv(name);
     return value != NULL && value[0] != '\0' ? value : NULL;

@@ -21,12 +21,16 @@ extern const struct command command_pull;
 extern const struct command command_info;
 extern const struct command command_tokenize;
 extern const struct command command_generate;
+extern const struct command command_serve;
 
 /* Prints "llmsched: message" to stderr and gives the exit code of the status. */
 int fail(enum status s, const struct error *err);
 
 /* Flushes stdout; an unwritable one (a full disk, a closed pipe) is an error, not silence. */
 int finish_stdout(int code);
+
+/* The value of an environment variable, or NULL; an empty one counts as not set. */
+const char *variable(const char *name);
 
 /* The hub's variables; models_dir is "models". */
 struct hub_env hub_env_from_environment(void);

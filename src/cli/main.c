@@ -13,7 +13,7 @@
 #include "cli/env_file.h"
 
 static const struct command *const commands[] = {
-    &command_bench,    &command_plot, &command_generate,
+    &command_bench,    &command_plot, &command_generate, &command_serve,
     &command_tokenize, &command_info, &command_pull,
 };
 

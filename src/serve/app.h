@@ -32,12 +32,22 @@ struct app_config {
     const char *chat_refusal;
     const char *const *served_names; /* the first one stands in answers */
     uint32_t n_served_names;
+    const int32_t *eos_ids; /* end the output unless ignore_eos; not part of the text */
+    uint32_t n_eos;
     uint32_t n_vocab;
     uint32_t max_queue;  /* more waiting jobs than this: 429 */
+    uint32_t max_jobs;   /* the backend's bound on jobs submitted and not ended: beyond it 429 */
     const char *api_key; /* NULL: open */
     const char *version;
-    const char *stamps_path; /* NULL, or where a timetable's stamps are saved at the end (CSV) */
-    uint64_t default_seed;   /* requests without a seed draw from a counter behind it */
+    /* NULL, or where a timetable's stamps are saved at the end: CSV with a line for each token that
+     * was sent, "request_id,token,due_ns,written_ns"; request_id is the client's X-Request-Id, or
+     * what the answer's x-request-id says, with ".k" for choices beyond the first. The only thing
+     * here that grows with the number of requests served. */
+    const char *stamps_path;
+    uint64_t default_seed; /* requests without a seed draw from a counter behind it */
+    /* NULL, or called on the loop when the backend's state has changed. */
+    void (*on_state)(void *self, enum backend_state state);
+    void *on_state_self;
 };
 
 enum status app_create(const struct app_config *config, struct app **out,
@@ -49,9 +59,10 @@ struct http_handler app_handler(struct app *a);
 void app_drain(struct app *a, void (*done)(void *self), void *self);
 /* Ends what still runs with finish_reason abort. */
 void app_abort(struct app *a);
-/* Exchanges and jobs alive, for tests and the log. */
+/* Jobs that the backend has, for tests and the log. */
 uint32_t app_live_jobs(const struct app *a);
-/* Writes stamps_path if asked for. The HTTP server must be gone. */
+/* Writes stamps_path if asked for. The HTTP server must be gone, and no job with a backend that
+ * runs: drained, or the backend stopped. a may be NULL. Errors: IO, of the stamps. */
 enum status app_destroy(struct app *a, struct error *err);
 
 #endif
