@@ -184,64 +184,11 @@ static void outcomes(void **state)
     }
 }
 
-/* ---- connections ---- */
-
-static void serve_answers(struct raw_server *s, int fd)
-{
-    const int *n = s->script;
-    while (raw_read_request(s, fd) && raw_answer(fd, *n)) {
-    }
-}
-
-static void keeps_a_connection(void **state)
-{
-    (void)state;
-    int n = 3;
-    struct raw_server *server = raw_server_start(serve_answers, &n);
-    struct load l;
-    load_init(&l, server->port, 20, 1);
-    struct error err = ERROR_INIT;
-    assert_ok(load_connect(&l));
-    assert_int_equal(atomic_load(&server->n_requests), 0);
-    assert_ok(load_run(&l));
-    assert_int_equal(load_count(&l, REMOTE_FAULT_NONE), 20);
-    assert_int_equal(atomic_load(&server->n_accepted), 1);
-    for (uint32_t i = 0; i < l.n; i++) {
-        assert_int_equal(l.answers[i].output_tokens, 3);
-        assert_string_equal(strbuf_text(&l.answers[i].text), "ababab");
-        assert_int_equal(l.answers[i].finish, SCAN_FINISH_LENGTH);
-    }
-    struct remote_cost cost = remote_cost_of(l.client);
-    assert_int_equal(cost.events, 60);
-    assert_true(cost.reads >= 20 && cost.cpu_ns > 0 && cost.cpu_ns <= cost.wall_ns);
-    load_deinit(&l);
-    raw_server_stop(server);
-}
-
-static void many_connections(void **state)
-{
-    (void)state;
-    int n = 5;
-    struct raw_server *server = raw_server_start(serve_answers, &n);
-    struct load l;
-    load_init(&l, server->port, 640, 64);
-    struct error err = ERROR_INIT;
-    assert_ok(load_connect(&l));
-    assert_ok(load_run(&l));
-    assert_int_equal(load_count(&l, REMOTE_FAULT_NONE), 640);
-    assert_int_equal(atomic_load(&server->n_accepted), 64);
-    assert_int_equal(atomic_load(&server->n_requests), 640);
-    load_deinit(&l);
-    raw_server_stop(server);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls),
         cmocka_unit_test(outcomes),
-        cmocka_unit_test(keeps_a_connection),
-        cmocka_unit_test(many_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
