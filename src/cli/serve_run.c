@@ -188,9 +188,12 @@ static void on_signal(evutil_socket_t number, short what, void *self)
     if (s->is_leaving) {
         _exit(128 + (int)number);
     }
-    log_info("stopping: new requests are refused, %u run on for at most %g s; once more to quit at "
-             "once",
-             app_live_jobs(s->app), monotime_seconds(s->o->shutdown_ns));
+    log_info("stopping; once more to quit at once");
+    uint32_t n = app_live_jobs(s->app);
+    if (n > 0) {
+        log_info("%u requests run on for at most %g s, new ones are refused", n,
+                 monotime_seconds(s->o->shutdown_ns));
+    }
     leave(s);
 }
 
