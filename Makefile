@@ -13,10 +13,10 @@ SAN = -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" -DLLMSCHED_SANITIZ
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: help deps deps-test build model bench test test-full test-san fuzz lint format clean
+.PHONY: help deps deps-test build model bench bench-client test test-full test-san fuzz lint format clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 deps: ## install what build and bench need (Debian; else print it)
 	@scripts/deps.sh build
@@ -30,6 +30,9 @@ build: deps ## release build: build/llmsched (the default)
 
 model: deps ## fetch the real model, SmolLM2-135M-Instruct, into models/
 	@python3 scripts/fetch_model.py
+
+bench-client: build ## the error of the measuring client, against a server with a timetable
+	$(BUILD)/llmsched selftest client $(ARGS)
 
 bench: build model ## the main job: every scheduler on the real model (OUT=folder ARGS="...")
 	$(BUILD)/llmsched bench --output-dir "$(OUT)" $(ARGS)

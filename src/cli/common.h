@@ -22,6 +22,7 @@ extern const struct command command_info;
 extern const struct command command_tokenize;
 extern const struct command command_generate;
 extern const struct command command_serve;
+extern const struct command command_selftest;
 
 /* Prints "llmsched: message" to stderr and gives the exit code of the status. */
 int fail(enum status s, const struct error *err);

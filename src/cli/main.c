@@ -13,8 +13,8 @@
 #include "cli/env_file.h"
 
 static const struct command *const commands[] = {
-    &command_bench,    &command_plot, &command_generate, &command_serve,
-    &command_tokenize, &command_info, &command_pull,
+    &command_bench,    &command_plot,     &command_generate, &command_serve,
+    &command_selftest, &command_tokenize, &command_info,     &command_pull,
 };
 
 static void print_usage(FILE *to)

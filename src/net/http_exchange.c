@@ -47,7 +47,7 @@ static void wait_for_socket(struct conn *c, bool progress)
     }
 }
 
-bool conn_flush(struct conn *c)
+bool http_conn_flush(struct conn *c)
 {
     if (c->state == CONN_CLOSED) {
         return false;
@@ -60,7 +60,7 @@ bool conn_flush(struct conn *c)
             return true;
         }
         if (n <= 0) {
-            conn_close(c, HTTP_GONE_CLOSED);
+            http_conn_close(c, HTTP_GONE_CLOSED);
             return false;
         }
         progress = true;
@@ -100,7 +100,7 @@ static bool enqueue(struct conn *c, const struct iovec *parts, int n, size_t ski
     }
     bool too_much = !c->x.ended && c->out.len - c->out_at > c->server->config.max_output_bytes;
     if (c->out.failed || too_much) {
-        conn_close(c, HTTP_GONE_SLOW);
+        http_conn_close(c, HTTP_GONE_SLOW);
         return false;
     }
     return true;
@@ -117,7 +117,7 @@ static bool put(struct conn *c, struct iovec *parts, int n)
         struct msghdr m = {.msg_iov = parts, .msg_iovlen = (size_t)n};
         ssize_t rc = sendmsg(c->fd, &m, MSG_NOSIGNAL);
         if (rc < 0 && !is_soft(errno)) {
-            conn_close(c, HTTP_GONE_CLOSED);
+            http_conn_close(c, HTTP_GONE_CLOSED);
             return false;
         }
         sent = rc > 0 ? (size_t)rc : 0;
@@ -181,11 +181,11 @@ void http_exchange_answer(struct http_exchange *x, int status, const char *conte
                              {.iov_base = (void *)body, .iov_len = x->is_head ? 0 : len}};
     x->ended = true; /* also when the peer is gone by now: nobody is told */
     if (put(c, parts, parts[1].iov_len > 0 ? 2 : 1)) {
-        conn_answered(c);
+        http_conn_answered(c);
     }
 }
 
-void conn_refuse(struct conn *c, int status, const char *why)
+void http_conn_refuse(struct conn *c, int status, const char *why)
 {
     struct http_server *s = c->server;
     const struct http_handler *h = &s->config.handler;
@@ -247,6 +247,6 @@ void http_exchange_end(struct http_exchange *x)
     x->ended = true;
     struct iovec part = {.iov_base = HTTP_LAST_CHUNK, .iov_len = sizeof HTTP_LAST_CHUNK - 1};
     if (!x->chunked || put(c, &part, 1)) {
-        conn_answered(c);
+        http_conn_answered(c);
     }
 }

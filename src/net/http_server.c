@@ -65,7 +65,7 @@ static void resume_accepting(struct http_server *s)
     }
 }
 
-void conn_close(struct conn *c, enum http_gone why)
+void http_conn_close(struct conn *c, enum http_gone why)
 {
     struct http_server *s = c->server;
     if (c->state == CONN_CLOSED) {
@@ -125,7 +125,7 @@ static void begin_linger(struct conn *c)
     }
 }
 
-void conn_answered(struct conn *c)
+void http_conn_answered(struct conn *c)
 {
     if (c->state == CONN_CLOSED) {
         return;
@@ -203,13 +203,13 @@ static bool take_body(struct conn *c)
         if (o == HTTP_BODY_DATA) {
             strbuf_append(&c->body_text, data, data_len);
             if (c->body_text.failed) {
-                conn_refuse(c, 503, "out of memory");
+                http_conn_refuse(c, 503, "out of memory");
                 return false;
             }
             continue;
         }
         if (o == HTTP_BODY_BAD) {
-            conn_refuse(c, http_bad_status(c->body.bad), http_bad_text(c->body.bad));
+            http_conn_refuse(c, http_bad_status(c->body.bad), http_bad_text(c->body.bad));
             return false;
         }
         memmove(c->in + head_bytes, c->in + at, c->in_len - at);
@@ -253,13 +253,13 @@ static bool take_head(struct conn *c)
     }
     if (c->request.head.framing == HTTP_LENGTH &&
         c->request.head.content_length > s->config.max_body_bytes) {
-        conn_refuse(c, 413, http_bad_text(HTTP_BAD_BODY_LARGE));
+        http_conn_refuse(c, 413, http_bad_text(HTTP_BAD_BODY_LARGE));
         return false;
     }
     http_body_begin(&c->body, &c->request.head, s->config.max_body_bytes);
     if (body && c->request.expect_continue && c->in_len == head_bytes) {
         strbuf_puts(&c->out, HTTP_CONTINUE);
-        if (!conn_flush(c)) {
+        if (!http_conn_flush(c)) {
             return false;
         }
     }
@@ -288,8 +288,8 @@ static void advance(struct conn *c)
         case HTTP_MORE:
             return;
         case HTTP_BAD:
-            conn_refuse(c, http_bad_status(c->request.head.bad),
-                        http_bad_text(c->request.head.bad));
+            http_conn_refuse(c, http_bad_status(c->request.head.bad),
+                             http_bad_text(c->request.head.bad));
             return;
         case HTTP_DONE:
             break;
@@ -322,7 +322,7 @@ static void linger_read(struct conn *c)
         return;
     }
     if (n <= 0 || (size_t)n >= c->linger_left) {
-        conn_close(c, HTTP_GONE_CLOSED);
+        http_conn_close(c, HTTP_GONE_CLOSED);
         return;
     }
     c->linger_left -= (size_t)n;
@@ -336,7 +336,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     if ((what & EV_CLOSED) != 0) {
-        conn_close(c, HTTP_GONE_CLOSED);
+        http_conn_close(c, HTTP_GONE_CLOSED);
         return;
     }
     size_t room = CONN_INPUT_BYTES - c->in_len;
@@ -349,7 +349,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     if (n <= 0) { /* a FIN behind a complete request means that nobody waits for its answer */
-        conn_close(c, HTTP_GONE_CLOSED);
+        http_conn_close(c, HTTP_GONE_CLOSED);
         return;
     }
     if (c->state == CONN_HEAD && c->in_len == 0) {
@@ -364,8 +364,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct conn *c = arg;
-    if (conn_flush(c) && c->out_at == c->out.len && c->x.ended) {
-        conn_answered(c);
+    if (http_conn_flush(c) && c->out_at == c->out.len && c->x.ended) {
+        http_conn_answered(c);
     }
 }
 
@@ -384,17 +384,17 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
             return;
         }
         s->counts.dropped_timeout++;
-        conn_refuse(c, 408, "the body came too slowly");
+        http_conn_refuse(c, 408, "the body came too slowly");
         return;
     }
     if (c->state == CONN_HEAD && c->in_len > 0) {
         s->counts.dropped_timeout++;
-        conn_refuse(c, 408, "the head came too slowly");
+        http_conn_refuse(c, 408, "the head came too slowly");
         return;
     }
     bool stalled = c->state == CONN_HANDLING;
     s->counts.dropped_timeout += c->state != CONN_LINGER;
-    conn_close(c, stalled ? HTTP_GONE_SLOW : HTTP_GONE_CLOSED);
+    http_conn_close(c, stalled ? HTTP_GONE_SLOW : HTTP_GONE_CLOSED);
 }
 
 /* ---------------------------------------------------------------- connections */
@@ -426,7 +426,7 @@ static void welcome(struct http_server *s, int fd)
     s->counts.accepted++;
     begin_request(c);
     if (event_add(&c->read_ev, NULL) != 0) {
-        conn_close(c, HTTP_GONE_SERVER);
+        http_conn_close(c, HTTP_GONE_SERVER);
         return;
     }
     arm(c, s->idle_tv);
@@ -588,7 +588,7 @@ void http_server_stop_listening(struct http_server *s)
     for (struct conn *c = s->conns, *next; c != NULL; c = next) {
         next = c->next;
         if (c->state == CONN_HEAD && c->in_len == 0) {
-            conn_close(c, HTTP_GONE_SERVER);
+            http_conn_close(c, HTTP_GONE_SERVER);
         }
     }
 }
@@ -600,7 +600,7 @@ void http_server_destroy(struct http_server *s)
     }
     http_server_stop_listening(s);
     while (s->conns != NULL) {
-        conn_close(s->conns, HTTP_GONE_SERVER);
+        http_conn_close(s->conns, HTTP_GONE_SERVER);
     }
     event_del(&s->reaper_ev);
     reap(-1, 0, s);

@@ -82,12 +82,12 @@ struct http_server {
 };
 
 /* Leaves the handler with on_gone if it has the exchange, closes the socket, buries the rest. */
-void conn_close(struct conn *c, enum http_gone why);
+void http_conn_close(struct conn *c, enum http_gone why);
 /* The answer is complete in out: the next request, or the end, once it is written. */
-void conn_answered(struct conn *c);
+void http_conn_answered(struct conn *c);
 /* Hands out's bytes to the socket. False: the connection is closed. */
-bool conn_flush(struct conn *c) MUST_USE;
+bool http_conn_flush(struct conn *c) MUST_USE;
 /* An answer of the server itself; then the connection ends. */
-void conn_refuse(struct conn *c, int status, const char *why);
+void http_conn_refuse(struct conn *c, int status, const char *why);
 
 #endif

@@ -164,20 +164,19 @@ static void end_job(struct job *j, enum job_end end, uint32_t reason)
     atomic_store_explicit(&j->end, end, memory_order_release);
 }
 
-/* The tokens that are due by now; true when they were the last ones. */
-static bool produce(const struct synthetic *s, struct job *j, uint64_t now_ns)
+/* The next token, which is due; true when it was the last one. One at a time even when more are
+ * due: each gets an event of its own, so that every stamp has its counterpart. */
+static bool produce(const struct synthetic *s, struct job *j)
 {
     const struct request *r = &j->request;
     uint32_t n = job_tokens(j);
-    for (; n < r->max_new_tokens && due_of(s, j, n) <= now_ns; n++) {
-        int32_t letter = exec_sim_token(r->sample_key, r->prompt_tokens + n, LETTERS);
-        j->tokens[n] = letter < LETTERS - 1 ? 'a' + letter : ' ';
-        if (j->due_ns != NULL) {
-            j->due_ns[n] = due_of(s, j, n);
-        }
+    int32_t letter = exec_sim_token(r->sample_key, r->prompt_tokens + n, LETTERS);
+    j->tokens[n] = letter < LETTERS - 1 ? 'a' + letter : ' ';
+    if (j->due_ns != NULL) {
+        j->due_ns[n] = due_of(s, j, n);
     }
-    atomic_store_explicit(&j->n_tokens, n, memory_order_release);
-    return n == r->max_new_tokens;
+    atomic_store_explicit(&j->n_tokens, n + 1, memory_order_release);
+    return n + 1 == r->max_new_tokens;
 }
 
 static struct job *rest(struct synthetic *s)
@@ -206,7 +205,7 @@ static struct job *take(void *self)
     if (atomic_load_explicit(&j->is_cancelled, memory_order_relaxed) != 0) {
         remove_top(s);
         end_job(j, JOB_CANCELLED, 0);
-    } else if (produce(s, j, now_ns)) {
+    } else if (produce(s, j)) {
         remove_top(s);
         end_job(j, JOB_FINISHED, FINISH_LENGTH);
     } else {

@@ -3,6 +3,7 @@
 
 #include "base/monotime.h"
 #include "load/closed_loop.h"
+#include "load/open_loop.h"
 #include "load/prompts.h"
 #include "load/workload.h"
 
@@ -181,12 +182,36 @@ static void test_closed_loop(void **state)
     assert_int_equal(at, TIME_NEVER);
 }
 
+static void test_open_loop(void **state)
+{
+    (void)state;
+    struct request requests[3] = {
+        {.id = 0, .arrival_ns = 100}, {.id = 1, .arrival_ns = 100}, {.id = 2, .arrival_ns = 250}};
+    struct open_loop loop;
+    open_loop_init(&loop, requests, 3);
+    struct source s = open_loop_source(&loop);
+    uint64_t at;
+    assert_null(s.next(s.self, 99, &at));
+    assert_int_equal(at, 100);
+    assert_ptr_equal(s.next(s.self, 120, &at), &requests[0]); /* late, but as planned */
+    assert_int_equal(requests[0].arrival_ns, 100);
+    assert_ptr_equal(s.next(s.self, 120, &at), &requests[1]);
+    assert_null(s.next(s.self, 120, &at)); /* whatever has ended */
+    assert_int_equal(at, 250);
+    s.on_done(s.self, &requests[1], 130);
+    assert_null(s.next(s.self, 249, &at));
+    assert_ptr_equal(s.next(s.self, 250, &at), &requests[2]);
+    assert_null(s.next(s.self, 250, &at));
+    assert_int_equal(at, TIME_NEVER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_builtin),         cmocka_unit_test(test_formats),
         cmocka_unit_test(test_bad_files),       cmocka_unit_test(test_workload),
         cmocka_unit_test(test_warmup_is_other), cmocka_unit_test(test_closed_loop),
+        cmocka_unit_test(test_open_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
