@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "net/event_scan.h"
+#include "net/remote_reader.h"
 #include "net/sse.h"
 
 #define TEXT_BYTES  1024U
@@ -398,11 +399,75 @@ static void test_small_pieces(void **state)
     }
 }
 
+/* What the measuring client must make of it; it asks for one choice. */
+static void must_be_answer(const struct recorded *c, const struct remote_answer *a, size_t cut)
+{
+    const struct found *want = &c->expected;
+    const struct found_choice *choice = &want->choices[0];
+    bool refused = want->status != 200;
+    uint64_t tokens = want->completion_tokens != SCAN_NO_COUNT ? want->completion_tokens
+                      : choice->has_ids                        ? choice->n_ids
+                                                               : choice->content_events;
+    uint32_t events = choice->content_events;
+    if (choice->has_ids) {
+        events = (uint32_t)choice->n_ids; /* vLLM sends one token an event */
+    }
+    char message[TEXT_BYTES]; /* its first line; control bytes are shown otherwise */
+    snprintf(message, sizeof message, "%.*s", (int)strcspn(want->error_message, "\n"),
+             want->error_message);
+    bool good = refused ? a->fault == REMOTE_FAULT_STATUS && strstr(a->error, message) != NULL
+                        : a->fault == REMOTE_FAULT_NONE && a->finish == choice->finish &&
+                              a->output_tokens == tokens && a->n_events == events &&
+                              a->text.len == choice->text_len &&
+                              memcmp(strbuf_text(&a->text), choice->text, choice->text_len) == 0;
+    if (!good || a->http_status != want->status || a->end_ns == UINT64_MAX) {
+        fail_msg("%s cut at %zu: status %d, fault \"%s\" (%s), %d tokens for %d, %d events for %d, "
+                 "\"%s\" for \"%s\"",
+                 c->name, cut, a->http_status, remote_fault_name(a->fault), a->error,
+                 (int)a->output_tokens, (int)tokens, (int)a->n_events, (int)events,
+                 strbuf_text(&a->text), choice->text);
+    }
+}
+
+static void test_client(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct remote_scratch scratch;
+    struct remote_reader r;
+    assert_ok(remote_scratch_init(&scratch, &err));
+    assert_ok(remote_reader_init(&r, &scratch, true, &err));
+    size_t n_read = 0;
+    for (size_t i = 0; i < n_cases; i++) {
+        const struct recorded *c = &cases[i];
+        bool has_choice = c->expected.choices[0].finishes > 0;
+        if (c->expected.choices[1].finishes > 0 || (c->expected.status == 200 && !has_choice)) {
+            continue;
+        }
+        n_read++;
+        for (size_t cut = 1; cut < c->n; cut++) {
+            struct remote_answer a = {0};
+            remote_reader_begin(&r, &a, 0);
+            remote_reader_feed(&r, guarded(c->bytes, cut), cut, 1000);
+            if (r.phase < READER_COMPLETE) {
+                remote_reader_feed(&r, guarded(c->bytes + cut, c->n - cut), c->n - cut, 2000);
+            }
+            assert_int_equal(r.phase, READER_COMPLETE);
+            must_be_answer(c, &a, cut);
+            remote_answer_deinit(&a);
+        }
+    }
+    assert_true(n_read >= 15);
+    remote_reader_deinit(&r);
+    remote_scratch_deinit(&scratch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_small_pieces),
+        cmocka_unit_test(test_client),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }
