@@ -92,8 +92,31 @@ def make_events():
     write(t, "escaped_key", b'{"choi\\u0063es":[{"text":"\\ud83d\\ude42\\u0000"}]}')
 
 
+def make_answers():
+    t = "fuzz_remote_answer"
+    sse = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    whole = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+    stop = b'data: {"choices":[{"text":"","finish_reason":"stop"}]}\n\n'
+    text = b'data: {"choices":[{"text":"\\u00e9","token_ids":[1,2]}],"usage":{"completion_tokens":2}}\n\n'
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3}}\n\n'
+    done = b"data: [DONE]\n\n"
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(e), e) for e in (text, stop, usage, done))
+    write(t, "chunked", b"\x05" + sse + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    write(t, "close", b"\x00" + sse + b"\r\n" + text + stop + done)
+    write(t, "error", b"\x07" + sse + b"\r\n" + text + b'data: {"error":{"message":"m"}}\n\n' + done)
+    write(t, "abort", b"\x01" + sse + b"\r\n" + stop.replace(b"stop", b"abort") + done)
+    write(t, "short", b"\x10" + sse + b"\r\n" + text + usage.replace(b"3", b"2") + stop + done)
+    answer = b'{"choices":[{"text":"abc","finish_reason":"length"}],"usage":{"completion_tokens":3}}'
+    write(t, "whole", b"\x02" + whole + b"Content-Length: %d\r\n\r\n" % len(answer) + answer)
+    refusal = b'{"error":{"message":"queue full"}}'
+    write(t, "status", b"\x03HTTP/1.1 429 X\r\nContent-Length: %d\r\n\r\n" % len(refusal) + refusal)
+    write(t, "interim", b"\x04HTTP/1.1 100 Continue\r\n\r\n" + sse + b"\r\n: ping\n\n" + stop + done)
+    write(t, "type", b"\x04HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>")
+
+
 make_requests()
 make_responses()
+make_answers()
 make_chunked()
 make_sse()
 make_events()
