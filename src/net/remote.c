@@ -540,15 +540,8 @@ static void end_run(struct remote *r)
     }
 }
 
-enum status remote_run(struct remote *r, const struct remote_run *run, struct error *err)
+static void go(struct remote *r)
 {
-    assert(r->address != NULL && run->source->next_cancel == NULL);
-    const struct request **queue = mem_alloc(run->n == 0 ? 1 : run->n, sizeof(*queue));
-    if (queue == NULL) {
-        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for %u requests", run->n);
-    }
-    r->queue = queue;
-    begin_run(r, run);
     uint64_t wall = monotime_now_ns();
     uint64_t cpu = thread_cpu_ns();
     r->is_running = true;
@@ -559,9 +552,21 @@ enum status remote_run(struct remote *r, const struct remote_run *run, struct er
     r->is_running = false;
     r->cost.cpu_ns = thread_cpu_ns() - cpu;
     r->cost.wall_ns = monotime_now_ns() - wall;
+}
+
+enum status remote_run(struct remote *r, const struct remote_run *run, struct error *err)
+{
+    assert(r->address != NULL && run->source->next_cancel == NULL);
+    begin_run(r, run);
+    r->queue = mem_alloc(run->n == 0 ? 1 : run->n, sizeof(*r->queue));
+    if (r->queue != NULL) {
+        go(r);
+    } else {
+        r->no_memory = true;
+    }
     end_run(r);
+    mem_free(r->queue);
     r->queue = NULL;
-    mem_free(queue);
     if (r->no_memory) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the answers");
     }

@@ -82,10 +82,12 @@ static enum status get(CURL *curl, const struct remote_config *config, const cha
     } else {
         CURLcode rc = curl_easy_perform(curl);
         if (rc != CURLE_OK) {
-            s = error_set(err, STATUS_UNREACHABLE, -1, "%.300s: %s", url.data,
-                          rc == CURLE_WRITE_ERROR ? "an answer of more than 8 MiB"
-                          : page->why[0] != '\0'  ? page->why
-                                                  : curl_easy_strerror(rc));
+            s = error_set(err, page->body.failed ? STATUS_NO_MEMORY : STATUS_UNREACHABLE, -1,
+                          "%.300s: %s", url.data,
+                          page->body.failed         ? "no memory for the answer"
+                          : rc == CURLE_WRITE_ERROR ? "an answer of more than 8 MiB"
+                          : page->why[0] != '\0'    ? page->why
+                                                    : curl_easy_strerror(rc));
         } else {
             (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &page->status);
         }

@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "base/mem.h"
+
 /* ---- what the server receives ---- */
 
 static void serve_answers(struct raw_server *s, int fd)
@@ -611,6 +613,35 @@ static void due_times(void **state)
     raw_server_stop(server);
 }
 
+/* ---- memory ---- */
+
+/* Each allocation refused in turn: an error that says so, and every request has its end. */
+static void every_allocation_refused(void **state)
+{
+    (void)state;
+    int n = 300; /* more events than there is room for at first */
+    struct raw_server *server = raw_server_start(serve_answers, &n);
+    bool refused = true;
+    int k = 0;
+    while (refused) {
+        struct load l;
+        load_init(&l, server->port, 4, 2);
+        l.config.keep_events = true;
+        mem_fail_at((uint64_t)++k, false);
+        uint64_t before = mem_refused_count();
+        enum status s = load_connect(&l);
+        if (s == STATUS_OK) {
+            s = load_run(&l);
+        }
+        refused = mem_refused_count() != before;
+        mem_fail_at(0, false);
+        assert_int_equal(s, refused ? STATUS_NO_MEMORY : STATUS_OK);
+        load_deinit(&l);
+    }
+    assert_true(k > 20);
+    raw_server_stop(server);
+}
+
 /* ---- plans that cannot be ---- */
 
 static void refused_plans(void **state)
@@ -660,6 +691,7 @@ int main(void)
         cmocka_unit_test(stopped_with_a_queue),
         cmocka_unit_test(a_stall_shows),
         cmocka_unit_test(due_times),
+        cmocka_unit_test(every_allocation_refused),
         cmocka_unit_test(refused_plans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

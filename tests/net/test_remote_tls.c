@@ -386,6 +386,43 @@ static void long_labels_are_cut_whole(void **state)
     strbuf_deinit(&answer);
 }
 
+/* The same certificates hold for these requests. */
+static void serve_models_over_tls(struct raw_server *s, int fd)
+{
+    const struct tls_script *script = s->script;
+    char request[4096];
+    SSL *ssl = SSL_new(script->context);
+    if (ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
+        abort();
+    }
+    if (SSL_accept(ssl) == 1 && SSL_read(ssl, request, sizeof request) > 0) {
+        (void)tls_puts(ssl, PAGE("{\"data\":[{\"id\":\"m\"}]}"));
+        (void)SSL_shutdown(ssl);
+    }
+    ERR_clear_error();
+    SSL_free(ssl);
+}
+
+static void identifies_over_tls(void **state)
+{
+    (void)state;
+    struct tls_script script = {.context = server_context(&good, TLS1_3_VERSION)};
+    struct raw_server *server = raw_server_start(serve_models_over_tls, &script);
+    struct remote_identity id;
+    struct error err = ERROR_INIT;
+    struct remote_config config = {
+        .url = {.tls = true, .host = "localhost", .port = server->port, .path = "/v1/completions"},
+        .connections = 1,
+        .ca_file = good.path};
+    assert_ok(remote_identify(&config, NULL, &id, &err));
+    assert_string_equal(id.model, "m");
+    config.ca_file = other.path;
+    assert_status(remote_identify(&config, NULL, &id, &err), STATUS_UNREACHABLE);
+    assert_contains(err.message, "certificate");
+    raw_server_stop(server);
+    SSL_CTX_free(script.context);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -415,6 +452,7 @@ int main(void)
         cmocka_unit_test(identifies),
         cmocka_unit_test(does_not_identify),
         cmocka_unit_test(long_labels_are_cut_whole),
+        cmocka_unit_test(identifies_over_tls),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
