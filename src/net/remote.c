@@ -110,7 +110,7 @@ static enum status make_loop(struct remote *r, struct error *err)
     }
     r->tick = event_new(r->base, -1, EV_PERSIST, on_tick, r);
     r->due = event_new(r->base, r->due_fd, EV_READ | EV_PERSIST, on_due, r);
-    const struct timeval period = {.tv_usec = REMOTE_TICK_MS * 1000};
+    const struct timeval period = {.tv_usec = REMOTE_TICK_MS * 1000L};
     if (r->tick == NULL || r->due == NULL || event_add(r->tick, &period) != 0 ||
         event_add(r->due, NULL) != 0) {
         return error_set(err, STATUS_INTERNAL, -1, "libevent refuses a timer");
@@ -558,7 +558,7 @@ enum status remote_run(struct remote *r, const struct remote_run *run, struct er
 {
     assert(r->address != NULL && run->source->next_cancel == NULL);
     begin_run(r, run);
-    r->queue = mem_alloc(run->n == 0 ? 1 : run->n, sizeof(*r->queue));
+    r->queue = mem_alloc(run->n == 0 ? 1 : run->n, sizeof(void *));
     if (r->queue != NULL) {
         go(r);
     } else {
