@@ -41,6 +41,7 @@ static struct cell metric_cell(const struct matrix *m, size_t s, size_t k, enum 
 
 static void note_extent(struct plot_extent *extent, enum plot_metric metric, struct cell c)
 {
+    extent->known[metric] += c.n > 0;
     double end = isfinite(c.half_width) ? c.mean + c.half_width : c.mean;
     if (c.mean > extent->max_mean[metric]) {
         extent->max_mean[metric] = c.mean;

@@ -36,6 +36,7 @@ enum plot_metric {
 struct plot_extent {
     double max_mean[PLOT_METRICS];
     double max_end[PLOT_METRICS]; /* of the error bars */
+    size_t known[PLOT_METRICS];   /* cells in which it is */
     double max_latency;           /* over all rows */
     size_t fewest_rows;           /* per box */
     size_t most_rows;

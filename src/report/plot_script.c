@@ -18,6 +18,9 @@
 #define PANEL_BOTTOM   72 /* tics and label of the x axis */
 #define PANEL_LEFT     80 /* tics and label of the y axis */
 #define PANEL_RIGHT    14
+#define YLABEL_LEFT    14
+#define YLABEL_TAG     1000 /* the legend and the captions have lower numbers */
+#define NOTE_TAG       1001
 #define LEGEND_ROW     24
 #define CAPTION_HEIGHT 60
 
@@ -237,6 +240,29 @@ static double axis_top(const struct plot_extent *extent, enum plot_metric metric
     return top > 0.0 ? top * 1.08 : 1.0;
 }
 
+static bool has_servers(const struct matrix *m)
+{
+    for (size_t s = 0; s < m->n_schedulers; s++) {
+        if (matrix_is_remote(m, s)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* In the middle of a panel in which nothing is known; an empty one would look like zeros. */
+static void put_note(const struct plot_extent *extent, enum plot_metric metric, struct strbuf *out)
+{
+    if (extent->known[metric] == 0) {
+        strbuf_printf(out,
+                      "set label %d 'not known' at graph 0.5, graph 0.5 center textcolor rgb "
+                      "'#808080'\n",
+                      NOTE_TAG);
+    } else {
+        strbuf_printf(out, "unset label %d\n", NOTE_TAG);
+    }
+}
+
 static void put_caption(const struct matrix *m, const struct layout *l, enum plot_chart chart,
                         const struct plot_extent *extent, struct strbuf *out)
 {
@@ -260,6 +286,9 @@ static void put_caption(const struct matrix *m, const struct layout *l, enum plo
     } else {
         strbuf_puts(out, "means over runs; error bars: 95 % interval of the mean (Student t)");
         strbuf_puts(out, any_cut ? ", cut off at the axis where wider" : "");
+    }
+    if (chart == CHART_BARS && has_servers(m)) {
+        strbuf_puts(out, "; useful compute of a server over HTTP is not visible");
     }
     strbuf_puts(out, "'");
     put_label(out, l, PANEL_LEFT, l->height - CAPTION_HEIGHT + 36,
@@ -313,9 +342,11 @@ static void put_panel_place(const struct layout *l, int index, const struct pane
                   (double)(x + PANEL_LEFT) / WIDTH, (double)(x + width - PANEL_RIGHT) / WIDTH,
                   1.0 - (double)(y + PANEL_TOP) / l->height,
                   1.0 - (double)(y + l->panel_height - PANEL_BOTTOM) / l->height);
-    strbuf_printf(
-        out, "set title '%s' offset 0,-0.3\nset ylabel '%s' offset 0.8,0\nset yrange [0:%.6g]\n",
-        panel->title, panel->ylabel, top);
+    strbuf_printf(out, "set title '%s' offset 0,-0.3\nset yrange [0:%.6g]\n", panel->title, top);
+    /* At a fixed place: gnuplot's own moves with the width of the numbers, and off the canvas. */
+    strbuf_printf(out, "set label %d '%s'", YLABEL_TAG, panel->ylabel);
+    put_label(out, l, x + YLABEL_LEFT, (2 * y + PANEL_TOP + l->panel_height - PANEL_BOTTOM) / 2,
+              "center rotate by 90");
 }
 
 /* Distance of a scheduler's marks from the middle of its category. */
@@ -416,6 +447,9 @@ void plot_script(const struct matrix *m, enum plot_chart chart, const struct plo
             chart == CHART_DISTRIBUTION ? latency_top : axis_top(extent, panel->metric, &cut);
         top = panel->metric == PLOT_USEFUL ? 100.0 : top;
         put_panel_place(&l, p, panel, top, out);
+        if (chart != CHART_DISTRIBUTION) {
+            put_note(extent, panel->metric, out);
+        }
         if (chart == CHART_DISTRIBUTION) {
             put_box_plots(m, out);
         } else if (chart == CHART_BARS) {
