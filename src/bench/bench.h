@@ -1,7 +1,7 @@
 /*
  * bench.h - the main job: a matrix of (size, run, scheduler) cells on one loaded model.
  *
- *   prepare   files, prompts, checks, cost: nothing large is allocated, --dry-run stops here
+ *   prepare   files, prompts, servers, checks: nothing large is allocated, --dry-run stops here
  *   execute   load weights once; per cell: fresh policy and engine, warm-up, run, journal line
  *   save      CSV, JSON from the runs, each written whole
  *
@@ -34,8 +34,18 @@
 #define BENCH_MAX_SCHEDULERS 32
 #define BENCH_MAX_RUNS       1000
 
+/* For rows over HTTP. */
+struct remote_options {
+    const char *endpoint;     /* of rows that name none */
+    const char *api_key;      /* NULL: none */
+    const char *ca_file;      /* NULL: the system's */
+    const char *served_model; /* NULL: what the server says */
+    uint64_t request_timeout_ns;
+};
+
 struct bench_options {
     struct model_options model;
+    struct remote_options remote;
     uint32_t sizes[BENCH_MAX_SIZES];
     uint32_t n_sizes;
     uint32_t runs;
@@ -67,7 +77,9 @@ struct bench_hooks {
 
 struct bench;
 
-/* Errors: what the model's files, the prompts, the folder (unwritable, full) and the memory say. */
+/* Errors: what the model's files, the prompts, the folder (unwritable, full), the servers and the
+ * memory say. With rows over HTTP alone no model is needed, and UNREACHABLE says that none answers;
+ * beside rows in process a server that does not answer is marked so and left out. */
 enum status bench_prepare(const struct bench_options *options, struct bench **out,
                           struct error *err) MUST_USE;
 void bench_destroy(struct bench *b);
@@ -76,7 +88,8 @@ void bench_destroy(struct bench *b);
  * about 0.2 s. */
 enum status bench_describe(struct bench *b, struct strbuf *out, struct error *err) MUST_USE;
 
-/* INTERRUPTED: results hold the finished runs and are marked partial. Any other error: the same,
+/* UNREACHABLE: a server was lost on the way; the runs that could be made are there. INTERRUPTED:
+ * results hold the finished runs and are marked partial. Any other error: the same,
  * so that they can still be saved. */
 enum status bench_execute(struct bench *b, const struct bench_hooks *hooks,
                           struct error *err) MUST_USE;

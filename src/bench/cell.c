@@ -16,7 +16,6 @@
 #include "engine/clock_real.h"
 #include "engine/engine.h"
 #include "load/closed_loop.h"
-#include "sched/registry.h"
 
 /* Counts terminal events into the matrix's progress. */
 struct progress_sink {
@@ -47,8 +46,8 @@ static void on_gap(void *self, const struct gap_record *gap)
     (void)gap;
 }
 
-static enum status make_workload(const struct bench *b, const struct cell *cell, bool warmup,
-                                 struct workload *out, struct error *err)
+enum status bench_make_workload(const struct bench *b, const struct cell *cell, bool warmup,
+                                struct workload *out, struct error *err)
 {
     const struct bench_options *o = &b->options;
     struct workload_config config = {
@@ -102,8 +101,7 @@ static enum status drive(struct bench *b, const struct cell *cell, struct worklo
     return s;
 }
 
-/* A model may write U+0000, which ends a text in CSV and JSON readers: U+FFFD stands for it. */
-static void replace_nul(struct strbuf *text)
+void bench_replace_nul(struct strbuf *text)
 {
     if (text->len == 0 || memchr(text->data, '\0', text->len) == NULL) {
         return;
@@ -135,7 +133,7 @@ static enum status fill_texts(const struct bench *b, const struct record *r, siz
     } else if (r->status == RECORD_CANCELLED) {
         why = "cancelled";
     }
-    replace_nul(&text);
+    bench_replace_nul(&text);
     row->prompt = mem_strndup(p->text, p->len);
     row->generated_text = mem_strndup(strbuf_text(&text), text.len);
     row->error = mem_strdup(why);
@@ -155,30 +153,42 @@ static enum status fill_row(const struct bench *b, const struct recorder *record
     return fill_texts(b, r, w->prompt_idx[i], row, err);
 }
 
+enum status bench_name_run(const struct bench *b, const struct cell *cell, struct run *run,
+                           struct error *err)
+{
+    const struct scheduler_spec *spec = &b->options.specs[cell->spec];
+    struct strbuf params = {0};
+    run_init(run);
+    scheduler_spec_print(spec, &params);
+    run->scheduler = mem_strdup(spec->label);
+    run->policy = mem_strdup(scheduler_spec_kind(spec));
+    run->params = mem_strdup(strbuf_text(&params));
+    bool failed =
+        params.failed || run->scheduler == NULL || run->policy == NULL || run->params == NULL;
+    strbuf_deinit(&params);
+    run->request_size = cell->size;
+    run->run_num = cell->run;
+    run->seed = b->options.seed + cell->run;
+    return failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the results") : STATUS_OK;
+}
+
 static enum status fill_run(const struct bench *b, const struct cell *cell,
                             const struct recorder *recorder, const struct workload *w,
                             struct run *run, struct error *err)
 {
     const struct scheduler_spec *spec = &b->options.specs[cell->spec];
-    struct strbuf params = {0};
-    policy_params_print(spec->policy, &spec->params, &params);
-    run->scheduler = mem_strdup(spec->label);
-    run->policy = mem_strdup(spec->policy->name);
-    run->params = mem_strdup(strbuf_text(&params));
+    enum status s = bench_name_run(b, cell, run, err);
+    if (s != STATUS_OK) {
+        return s;
+    }
     run->rows = mem_alloc(w->n, sizeof *run->rows);
-    bool failed = params.failed || run->scheduler == NULL || run->policy == NULL ||
-                  run->params == NULL || run->rows == NULL;
-    strbuf_deinit(&params);
-    if (failed) {
+    if (run->rows == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the results");
     }
     run->fill_target =
         spec->policy->fill_target != NULL ? spec->policy->fill_target(&spec->params) : 0;
-    run->request_size = cell->size;
-    run->run_num = cell->run;
-    run->seed = b->options.seed + cell->run;
-    enum status s = summary_from_records(recorder_records(recorder), recorder_count(recorder),
-                                         recorder_totals(recorder), &run->summary, err);
+    s = summary_from_records(recorder_records(recorder), recorder_count(recorder),
+                             recorder_totals(recorder), &run->summary, err);
     run->summary.peak_rss_bytes = environment_peak_rss_bytes();
     for (uint32_t i = 0; i < w->n && s == STATUS_OK; i++) {
         run->n_rows = i + 1;
@@ -190,6 +200,9 @@ static enum status fill_run(const struct bench *b, const struct cell *cell,
 enum status bench_run_cell(struct bench *b, const struct cell *cell,
                            const struct bench_hooks *hooks, struct run *run, struct error *err)
 {
+    if (scheduler_spec_is_remote(&b->options.specs[cell->spec])) {
+        return bench_run_remote_cell(b, cell, hooks, run, err);
+    }
     struct progress_sink progress = {.bench = b, .hooks = hooks};
     snprintf(progress.what, sizeof progress.what, "bench|%s, %u requests, run %u/%u",
              b->options.specs[cell->spec].label, cell->size, cell->run, b->options.runs);
@@ -197,14 +210,14 @@ enum status bench_run_cell(struct bench *b, const struct cell *cell,
     struct recorder *recorder = NULL;
     enum status s = STATUS_OK;
     if (b->options.warmup > 0) {
-        s = make_workload(b, cell, true, &w, err);
+        s = bench_make_workload(b, cell, true, &w, err);
         if (s == STATUS_OK) {
             s = drive(b, cell, &w, NULL, &progress, err);
         }
         workload_deinit(&w);
     }
     if (s == STATUS_OK) {
-        s = make_workload(b, cell, false, &w, err);
+        s = bench_make_workload(b, cell, false, &w, err);
     }
     if (s == STATUS_OK) {
         s = recorder_create(w.requests, w.n, &recorder, err);

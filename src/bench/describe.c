@@ -5,7 +5,6 @@
 #include "base/monotime.h"
 #include "bench/bench_int.h"
 #include "bench/environment.h"
-#include "sched/registry.h"
 #include "tensor/tensor.h"
 
 /* Tokens that must pass through the model for a cell, warm-up included: prompts and, at most, all
@@ -84,7 +83,9 @@ static uint32_t typical_rows(const struct bench_options *o)
     return o->max_concurrent < 64 ? o->max_concurrent : 64;
 }
 
-enum status bench_describe(struct bench *b, struct strbuf *out, struct error *err)
+/* Memory and time of what computes here. */
+static enum status describe_local(const struct bench *b, uint64_t tokens, struct strbuf *out,
+                                  struct error *err)
 {
     const struct bench_options *o = &b->options;
     struct exec_model_memory need;
@@ -96,24 +97,7 @@ enum status bench_describe(struct bench *b, struct strbuf *out, struct error *er
     if (s != STATUS_OK) {
         return s;
     }
-    uint64_t tokens = 0;
-    uint64_t requests = 0;
-    for (uint32_t i = 0; i < b->n_cells; i++) {
-        tokens += bench_cell_tokens(b, b->cells[i].size, b->cells[i].run);
-        requests += b->cells[i].size + o->warmup;
-    }
     double seconds = (double)tokens * (double)config_parameter_count(&b->files.config) / rate;
-    strbuf_printf(out, "model       %s%s\n", o->model.model,
-                  o->model.random_weights ? " (random weights)" : "");
-    strbuf_printf(out, "cells       %u (%u sizes x %u runs x %u schedulers)\n", b->n_cells,
-                  o->n_sizes, o->runs, o->n_specs);
-    for (uint32_t i = 0; i < o->n_specs; i++) {
-        strbuf_printf(out, "scheduler   %s: %s ", o->specs[i].label, o->specs[i].policy->name);
-        policy_params_print(o->specs[i].policy, &o->specs[i].params, out);
-        strbuf_putc(out, '\n');
-    }
-    strbuf_printf(out, "requests    %llu, warm-up included; up to %llu tokens\n",
-                  (unsigned long long)requests, (unsigned long long)tokens);
     strbuf_printf(
         out,
         "memory      up to %.0f MiB: weights %.0f, KV cache %.0f (%u blocks), activations "
@@ -126,6 +110,56 @@ enum status bench_describe(struct bench *b, struct strbuf *out, struct error *er
                   "time        at least %.0f s: matrix products alone, at the %.0f GFLOP/s just "
                   "measured with %u rows; padding, waiting and small batches come on top\n",
                   seconds, 2e-9 * rate, typical_rows(o));
+    return STATUS_OK;
+}
+
+static void describe_server(const struct bench *b, uint32_t spec, struct strbuf *out)
+{
+    const struct server_facts *f = results_server(&b->results, b->options.specs[spec].label);
+    if (f == NULL) {
+        return;
+    }
+    strbuf_printf(out, "server      %s: %s ", f->scheduler, f->endpoint);
+    if (b->rows[spec].is_away) {
+        strbuf_printf(out, "does not answer: %s\n", f->why);
+        return;
+    }
+    strbuf_printf(out, "answers: %s%s%s%s%s\n", f->model, f->version[0] != '\0' ? ", version " : "",
+                  f->version, b->rows[spec].incomparable[0] != '\0' ? "; no ratios: " : "",
+                  b->rows[spec].incomparable);
+}
+
+enum status bench_describe(struct bench *b, struct strbuf *out, struct error *err)
+{
+    const struct bench_options *o = &b->options;
+    uint64_t tokens = 0; /* through our own model */
+    uint64_t requests = 0;
+    for (uint32_t i = 0; i < b->n_cells; i++) {
+        bool remote = scheduler_spec_is_remote(&o->specs[b->cells[i].spec]);
+        tokens += remote ? 0 : bench_cell_tokens(b, b->cells[i].size, b->cells[i].run);
+        requests += b->cells[i].size + o->warmup;
+    }
+    if (bench_has_local(b)) {
+        strbuf_printf(out, "model       %s%s\n", o->model.model,
+                      o->model.random_weights ? " (random weights)" : "");
+    }
+    strbuf_printf(out, "cells       %u (%u sizes x %u runs x %u schedulers)\n", b->n_cells,
+                  o->n_sizes, o->runs, o->n_specs);
+    for (uint32_t i = 0; i < o->n_specs; i++) {
+        strbuf_printf(out, "scheduler   %s: %s ", o->specs[i].label,
+                      scheduler_spec_kind(&o->specs[i]));
+        scheduler_spec_print(&o->specs[i], out);
+        strbuf_putc(out, '\n');
+    }
+    for (uint32_t i = 0; i < o->n_specs; i++) {
+        describe_server(b, i, out);
+    }
+    strbuf_printf(out, "requests    %llu, warm-up included; up to %llu tokens computed here\n",
+                  (unsigned long long)requests, (unsigned long long)tokens);
+    enum status s = bench_has_local(b) ? describe_local(b, tokens, out, err) : STATUS_OK;
+    if (s != STATUS_OK) {
+        return s;
+    }
     strbuf_printf(out, "output      %s\n", b->output_dir);
     return out->failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the text") : STATUS_OK;
 }

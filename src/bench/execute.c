@@ -9,9 +9,44 @@
 #include "bench/environment.h"
 #include "report/text.h"
 
+/* Of the first server that answers. */
+static const struct remote_row *first_server(const struct bench *b)
+{
+    for (uint32_t i = 0; i < b->options.n_specs; i++) {
+        if (b->rows[i].is_known && !b->rows[i].is_away) {
+            return &b->rows[i];
+        }
+    }
+    return NULL;
+}
+
+/* With servers alone the model is theirs. */
+static enum status describe_served(const struct bench *b, struct model_identity *out,
+                                   struct error *err)
+{
+    const struct remote_row *row = first_server(b);
+    char dtype[64] = "";
+    if (row == NULL || !remote_dtype(row->identity.cache_config, dtype, sizeof dtype)) {
+        dtype[0] = '\0';
+    }
+    /* None: all runs are in the journal, and say it themselves. */
+    const char *name = row != NULL             ? row->identity.model
+                       : b->results.n_runs > 0 ? b->results.runs[0].remote.served_model
+                                               : "";
+    *out = (struct model_identity){
+        .name = mem_strdup(name), .format = mem_strdup("server"), .dtype = mem_strdup(dtype)};
+    if (out->name == NULL || out->format == NULL || out->dtype == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the model's identity");
+    }
+    return STATUS_OK;
+}
+
 static enum status describe_model(const struct bench *b, struct model_identity *out,
                                   struct error *err)
 {
+    if (!b->loaded) {
+        return describe_served(b, out, err);
+    }
     const struct loaded_model *m = &b->model;
     *out = (struct model_identity){
         .name = mem_strdup(m->name),
@@ -30,6 +65,21 @@ static enum status describe_model(const struct bench *b, struct model_identity *
     return STATUS_OK;
 }
 
+static bool is_away(const struct bench *b, const struct cell *c)
+{
+    return b->rows[c->spec].is_away;
+}
+
+/* A server that never answered is none of the plan. */
+static uint64_t planned_cells(const struct bench *b)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < b->n_cells; i++) {
+        n += !is_away(b, &b->cells[i]) || bench_is_finished(b, &b->cells[i]);
+    }
+    return n;
+}
+
 /* Everything of the results but the runs. */
 static enum status fill_head(struct bench *b, struct error *err)
 {
@@ -38,8 +88,8 @@ static enum status fill_head(struct bench *b, struct error *err)
     enum status s = environment_read(b->command_line, &r->environment, err);
     if (s == STATUS_OK) {
         mem_free(r->environment.isa);
-        r->environment.isa = mem_strdup(exec_model_isa(b->model.exec));
-        r->environment.threads = exec_model_threads(b->model.exec);
+        r->environment.isa = mem_strdup(b->loaded ? exec_model_isa(b->model.exec) : "");
+        r->environment.threads = b->loaded ? exec_model_threads(b->model.exec) : COUNT_UNKNOWN;
         s = describe_model(b, &r->model, err);
     }
     if (s != STATUS_OK) {
@@ -47,15 +97,16 @@ static enum status fill_head(struct bench *b, struct error *err)
     }
     r->settings = (struct bench_settings){
         .workload = mem_strdup(o->workload == WORKLOAD_MIXED ? "mixed" : "short"),
-        .device = mem_strdup("cpu"),
+        .device = mem_strdup(b->loaded ? "cpu" : "server"),
         .max_concurrent = o->max_concurrent,
         .max_new_tokens = o->max_new_tokens,
-        .kv_blocks = o->model.kv_blocks,
-        .block_tokens = exec_model_executor(b->model.exec)->info.block_tokens,
-        .max_queue = o->max_queue,
+        .kv_blocks = b->loaded ? o->model.kv_blocks : COUNT_UNKNOWN,
+        .block_tokens =
+            b->loaded ? exec_model_executor(b->model.exec)->info.block_tokens : COUNT_UNKNOWN,
+        .max_queue = b->loaded ? o->max_queue : COUNT_UNKNOWN,
         .warmup_requests = o->warmup,
         .seed = o->seed,
-        .runs_planned = b->n_cells,
+        .runs_planned = planned_cells(b),
         .temperature = (double)o->sampling.temperature,
         .top_k = o->sampling.top_k,
         .top_p = (double)o->sampling.top_p,
@@ -67,7 +118,7 @@ static enum status fill_head(struct bench *b, struct error *err)
     return STATUS_OK;
 }
 
-static bool is_finished(const struct bench *b, const struct cell *c)
+bool bench_is_finished(const struct bench *b, const struct cell *c)
 {
     for (size_t i = 0; i < b->results.n_runs; i++) {
         const struct run *r = &b->results.runs[i];
@@ -107,20 +158,20 @@ static void print_headers(const struct bench *b, const struct bench_hooks *hooks
 static enum status finish_cell(struct bench *b, struct run *run, const struct bench_hooks *hooks,
                                struct error *err)
 {
-    struct strbuf text = {0};
-    strbuf_putc(&text, '\n');
-    text_run_block(run, &text);
     enum status s = journal_append(&b->journal, run, err);
     if (s == STATUS_OK) {
         s = results_add(&b->results, run, err);
     }
     if (s != STATUS_OK) {
         run_deinit(run);
-    } else {
-        print_text(hooks, strbuf_text(&text));
+        return s;
     }
+    struct strbuf text = {0};
+    strbuf_putc(&text, '\n');
+    text_run_block(&b->results.runs[b->results.n_runs - 1], &text);
+    print_text(hooks, strbuf_text(&text));
     strbuf_deinit(&text);
-    return s;
+    return STATUS_OK;
 }
 
 static bool is_stopped(const struct bench_hooks *hooks)
@@ -128,31 +179,56 @@ static bool is_stopped(const struct bench_hooks *hooks)
     return hooks->stop != NULL && *hooks->stop != 0;
 }
 
+/* *lost: the first server that went away between two runs; the cells of others go on. */
+static enum status run_cell(struct bench *b, const struct cell *cell,
+                            const struct bench_hooks *hooks, struct error *lost, struct error *err)
+{
+    struct run run = {0};
+    struct error why = ERROR_INIT;
+    enum status s = bench_run_cell(b, cell, hooks, &run, &why);
+    if (s == STATUS_OK) {
+        return finish_cell(b, &run, hooks, err);
+    }
+    if (s != STATUS_UNREACHABLE) {
+        *err = why;
+        return s;
+    }
+    const char *label = b->options.specs[cell->spec].label;
+    log_warn("%s, %u requests, run %u is left out: %s", label, cell->size, cell->run, why.message);
+    b->requests_total -= cell->size + b->options.warmup;
+    s = bench_lose_server(b, cell->spec, why.message, err);
+    if (lost->code == STATUS_OK) {
+        error_prefix(&why, "%s was lost", label);
+        *lost = why;
+    }
+    return s;
+}
+
 static enum status run_cells(struct bench *b, const struct bench_hooks *hooks, struct error *err)
 {
+    struct error lost = ERROR_INIT;
     for (uint32_t i = 0; i < b->n_cells; i++) {
-        if (!is_finished(b, &b->cells[i])) {
+        if (!is_away(b, &b->cells[i]) && !bench_is_finished(b, &b->cells[i])) {
             b->requests_total += b->cells[i].size + b->options.warmup;
         }
     }
     for (uint32_t i = 0; i < b->n_cells; i++) {
         print_headers(b, hooks, i);
-        if (is_finished(b, &b->cells[i])) {
+        if (is_away(b, &b->cells[i]) || bench_is_finished(b, &b->cells[i])) {
             continue;
         }
         if (is_stopped(hooks)) {
             return error_set(err, STATUS_INTERRUPTED, -1, "interrupted");
         }
-        struct run run = {0};
-        enum status s = bench_run_cell(b, &b->cells[i], hooks, &run, err);
-        if (s == STATUS_OK) {
-            s = finish_cell(b, &run, hooks, err);
-        }
+        enum status s = run_cell(b, &b->cells[i], hooks, &lost, err);
         if (s != STATUS_OK) {
             return s;
         }
     }
-    return STATUS_OK;
+    if (lost.code != STATUS_OK) {
+        *err = lost;
+    }
+    return lost.code;
 }
 
 /* What every figure below rests on, in one line. */
@@ -160,14 +236,24 @@ static void print_provenance(const struct bench *b, const struct bench_hooks *ho
 {
     const struct results *r = &b->results;
     struct strbuf line = {0};
-    strbuf_printf(
-        &line,
-        "%s%s, %s on %s, %llu threads; KV cache %llu blocks of %llu tokens; at most %llu "
-        "requests in flight; seed %llu\n",
-        r->model.name, r->model.random_weights ? " (random weights)" : "", r->model.dtype,
-        r->environment.isa, (unsigned long long)r->environment.threads,
-        (unsigned long long)r->settings.kv_blocks, (unsigned long long)r->settings.block_tokens,
-        (unsigned long long)r->settings.max_concurrent, (unsigned long long)r->settings.seed);
+    if (b->loaded) {
+        strbuf_printf(&line, "%s%s, %s on %s, %llu threads; KV cache %llu blocks of %llu tokens; ",
+                      r->model.name, r->model.random_weights ? " (random weights)" : "",
+                      r->model.dtype, r->environment.isa,
+                      (unsigned long long)r->environment.threads,
+                      (unsigned long long)r->settings.kv_blocks,
+                      (unsigned long long)r->settings.block_tokens);
+    }
+    strbuf_printf(&line, "at most %llu requests in flight; seed %llu\n",
+                  (unsigned long long)r->settings.max_concurrent,
+                  (unsigned long long)r->settings.seed);
+    for (size_t i = 0; i < r->n_servers; i++) {
+        const struct server_facts *f = &r->servers[i];
+        if (strcmp(f->state, SERVER_OK) == 0) {
+            strbuf_printf(&line, "%s: %s at %s%s%s\n", f->scheduler, f->model, f->endpoint,
+                          f->version[0] != '\0' ? ", version " : "", f->version);
+        }
+    }
     print_text(hooks, strbuf_text(&line));
     strbuf_deinit(&line);
 }
@@ -176,9 +262,12 @@ enum status bench_execute(struct bench *b, const struct bench_hooks *hooks, stru
 {
     assert(b->journal.fd >= 0); /* not a dry run */
     b->results.partial = true;
-    enum status s = model_load(&b->options.model, &b->files, &b->model, err);
+    enum status s = STATUS_OK;
+    if (bench_has_local(b)) {
+        s = model_load(&b->options.model, &b->files, &b->model, err);
+        b->loaded = s == STATUS_OK;
+    }
     if (s == STATUS_OK) {
-        b->loaded = true;
         s = fill_head(b, err);
     }
     if (s == STATUS_OK && is_stopped(hooks)) {
@@ -186,6 +275,9 @@ enum status bench_execute(struct bench *b, const struct bench_hooks *hooks, stru
     }
     if (s == STATUS_OK) {
         s = journal_begin(&b->journal, b->output_dir, b->fingerprint.data, &b->results, err);
+    }
+    if (s == STATUS_OK) {
+        s = bench_note_servers(b, err);
     }
     if (s == STATUS_OK) {
         print_provenance(b, hooks);

@@ -11,16 +11,20 @@
 #include "base/rng.h"
 #include "bench/bench_int.h"
 #include "bench/environment.h"
-#include "sched/registry.h"
 #include "tensor/pool.h"
 #include "tensor/tensor.h"
 
+static uint64_t hash_bytes(uint64_t h, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        h = rng_at(h, (uint64_t)(unsigned char)bytes[i]);
+    }
+    return rng_at(h, n);
+}
+
 static uint64_t hash_text(uint64_t h, const char *text)
 {
-    for (const char *p = text; *p != '\0'; p++) {
-        h = rng_at(h, (uint64_t)(unsigned char)*p);
-    }
-    return h;
+    return hash_bytes(h, text, strlen(text));
 }
 
 static uint64_t hash_file(const char *path, const char *name)
@@ -62,6 +66,7 @@ static uint64_t hash_prompts(const struct bench *b)
     for (size_t i = 0; i < b->prompts.n; i++) {
         const struct tokenized_prompt *p = &b->tokenized[i];
         h = rng_at(rng_at(h, p->n_ids), p->max_new_tokens);
+        h = hash_bytes(h, b->prompts.items[i].text, b->prompts.items[i].len);
         for (uint32_t k = 0; k < p->n_ids; k++) {
             h = rng_at(h, (uint64_t)(uint32_t)p->ids[k]);
         }
@@ -89,8 +94,8 @@ enum status bench_fingerprint(struct bench *b, struct error *err)
     strbuf_printf(out, " runs=%u schedulers=", o->runs);
     for (uint32_t i = 0; i < o->n_specs; i++) {
         strbuf_printf(out, "%s%s(%s ", i > 0 ? "," : "", o->specs[i].label,
-                      o->specs[i].policy->name);
-        policy_params_print(o->specs[i].policy, &o->specs[i].params, out);
+                      scheduler_spec_kind(&o->specs[i]));
+        scheduler_spec_print(&o->specs[i], out);
         strbuf_puts(out, ")");
     }
     strbuf_printf(out,

@@ -68,6 +68,9 @@ static enum status take_runs(const char *path, const char *fingerprint, struct r
     for (size_t i = 0; s == STATUS_OK && i < old.n_runs; i++) {
         s = results_add(head, &old.runs[i], err);
     }
+    for (size_t i = 0; s == STATUS_OK && i < old.n_servers; i++) {
+        s = results_set_server(head, &old.servers[i], err);
+    }
     if (s == STATUS_OK) {
         const char *last = memrchr(text, '\n', len);
         *kept = (size_t)(last - text) + 1;
@@ -81,28 +84,35 @@ static enum status take_runs(const char *path, const char *fingerprint, struct r
     return s;
 }
 
+/* Writes a line that `made` says is whole, and frees it. */
+static enum status append_line(struct journal *j, enum status made, struct strbuf *line,
+                               struct error *err)
+{
+    enum status s = made;
+    if (s == STATUS_OK) {
+        s = line->failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the journal")
+                         : fs_append_sync(j->fd, j->path, line->data, line->len, err);
+    }
+    strbuf_deinit(line);
+    return s;
+}
+
 static enum status write_head(struct journal *j, const char *fingerprint,
                               const struct results *head, struct error *err)
 {
     struct strbuf line = {0};
-    enum status s = results_head_to_line(head, fingerprint, &line, err);
-    if (s == STATUS_OK) {
-        s = line.failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the journal")
-                        : fs_append_sync(j->fd, j->path, line.data, line.len, err);
-    }
-    strbuf_deinit(&line);
-    return s;
+    return append_line(j, results_head_to_line(head, fingerprint, &line, err), &line, err);
 }
 
-/* True when the journal holds at least one finished run: a second whole line. */
+/* True when the journal holds at least one finished run. (In texts the quotes are escaped.) */
 static enum status has_runs(const struct journal *j, bool *out, struct error *err)
 {
     char *text;
     size_t len;
     enum status s = fs_read_file(j->path, JOURNAL_MAX_BYTES, &text, &len, err);
     if (s == STATUS_OK) {
-        const char *first = memchr(text, '\n', len);
-        *out = first != NULL && memchr(first + 1, '\n', len - (size_t)(first + 1 - text)) != NULL;
+        static const char mark[] = "\"kind\":\"run\"}\n";
+        *out = memmem(text, len, mark, sizeof mark - 1) != NULL;
         mem_free(text);
     }
     return s;
@@ -209,13 +219,14 @@ enum status journal_begin(struct journal *j, const char *folder, const char *fin
 enum status journal_append(struct journal *j, const struct run *run, struct error *err)
 {
     struct strbuf line = {0};
-    enum status s = results_run_to_line(run, &line, err);
-    if (s == STATUS_OK) {
-        s = line.failed ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for the journal")
-                        : fs_append_sync(j->fd, j->path, line.data, line.len, err);
-    }
-    strbuf_deinit(&line);
-    return s;
+    return append_line(j, results_run_to_line(run, &line, err), &line, err);
+}
+
+enum status journal_append_server(struct journal *j, const struct server_facts *facts,
+                                  struct error *err)
+{
+    struct strbuf line = {0};
+    return append_line(j, results_server_to_line(facts, &line, err), &line, err);
 }
 
 void journal_close(struct journal *j)

@@ -1,7 +1,8 @@
 /*
  * journal.h - benchmark_journal.jsonl: every finished run, synced to disk before the next begins.
  *
- * Line 1 says which matrix it is (fingerprint) and where; each further line is a run. The final
+ * Line 1 says which matrix it is (fingerprint) and where; each further line is a run, or says what
+ * was found of a server. The final
  * files are made from it, so a kill at any moment loses the run in flight and nothing else. One
  * bench per folder: the file is locked while open.
  */
@@ -43,6 +44,9 @@ enum status journal_resume(struct journal *j, const char *fingerprint, struct re
 enum status journal_begin(struct journal *j, const char *folder, const char *fingerprint,
                           const struct results *head, struct error *err) MUST_USE;
 
+/* What was found of a server. */
+enum status journal_append_server(struct journal *j, const struct server_facts *facts,
+                                  struct error *err) MUST_USE;
 enum status journal_append(struct journal *j, const struct run *run, struct error *err) MUST_USE;
 void journal_close(struct journal *j);
 

@@ -14,8 +14,24 @@
 #include "bench/environment.h"
 #include "tensor/tensor.h"
 
+/* Only servers run, and no model of that name is here to count with: lengths are not known. */
+static enum status leave_untokenized(struct bench *b, struct error *err)
+{
+    b->tokenized = mem_alloc(b->prompts.n, sizeof *b->tokenized);
+    if (b->tokenized == NULL) {
+        return error_set(err, STATUS_NO_MEMORY, -1, "no memory for %zu prompts", b->prompts.n);
+    }
+    for (size_t i = 0; i < b->prompts.n; i++) {
+        b->tokenized[i].max_new_tokens = b->prompts.items[i].max_new_tokens;
+    }
+    return STATUS_OK;
+}
+
 enum status bench_tokenize_prompts(struct bench *b, struct error *err)
 {
+    if (b->files.tokenizer == NULL) {
+        return leave_untokenized(b, err);
+    }
     size_t n = b->prompts.n;
     b->tokenized = mem_alloc(n, sizeof *b->tokenized);
     size_t *begin = mem_alloc(n + 1, sizeof *begin);
@@ -81,6 +97,9 @@ uint32_t bench_max_new_tokens(const struct bench *b, size_t prompt)
 /* A request that can never run would be rejected in every run: the run could not be compared. */
 static enum status check_lengths(const struct bench *b, struct error *err)
 {
+    if (!bench_has_local(b)) {
+        return STATUS_OK; /* the limits are the server's */
+    }
     uint64_t capacity = (uint64_t)b->options.model.kv_blocks * TENSOR_KV_TILE;
     for (size_t i = 0; i < b->prompts.n; i++) {
         uint32_t prompt = b->tokenized[i].n_ids;
@@ -178,8 +197,9 @@ static enum status check_folder(const struct bench *b, struct error *err)
 
 static enum status check_memory(const struct bench *b, struct error *err)
 {
-    struct exec_model_memory need;
-    enum status s = model_memory(&b->options.model, &b->files, &need, err);
+    struct exec_model_memory need = {0};
+    enum status s =
+        bench_has_local(b) ? model_memory(&b->options.model, &b->files, &need, err) : STATUS_OK;
     if (s != STATUS_OK) {
         return s;
     }
@@ -204,6 +224,9 @@ static enum status check_memory(const struct bench *b, struct error *err)
 static enum status check_places(struct bench *b, struct error *err)
 {
     enum status s = check_memory(b, err);
+    if (s == STATUS_OK && !b->options.resume) {
+        s = bench_find_servers(b, err);
+    }
     if (s == STATUS_OK && !b->options.dry_run) {
         s = check_folder(b, err);
     }
@@ -215,6 +238,26 @@ static enum status check_places(struct bench *b, struct error *err)
     }
     if (s == STATUS_OK && b->options.resume && !b->options.dry_run) {
         s = journal_resume(&b->journal, b->fingerprint.data, &b->results, err);
+    }
+    if (s == STATUS_OK && b->options.resume) { /* only those that still have something to do */
+        s = bench_find_servers(b, err);
+    }
+    return s;
+}
+
+/* A bench of servers alone needs no model of ours: what is here counts tokens. */
+static enum status open_model(struct bench *b, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    bool local = bench_has_local(b);
+    enum status s = model_parts_open(&b->options.model, !local, &b->files, &why);
+    if (s == STATUS_NOT_FOUND && !local) {
+        log_info("no tokenizer of %s here: tokens are counted as the server counts them",
+                 b->options.model.model);
+        return STATUS_OK;
+    }
+    if (s != STATUS_OK) {
+        *err = why;
     }
     return s;
 }
@@ -248,7 +291,10 @@ enum status bench_prepare(const struct bench_options *options, struct bench **ou
                                           : prompts_builtin(&b->prompts, err);
     }
     if (s == STATUS_OK) {
-        s = model_parts_open(&options->model, false, &b->files, err);
+        s = bench_open_rows(b, err);
+    }
+    if (s == STATUS_OK) {
+        s = open_model(b, err);
     }
     if (s == STATUS_OK) {
         s = bench_tokenize_prompts(b, err);
@@ -278,6 +324,7 @@ void bench_destroy(struct bench *b)
     journal_close(&b->journal);
     strbuf_deinit(&b->fingerprint);
     results_deinit(&b->results);
+    mem_free(b->rows);
     mem_free(b->cells);
     mem_free(b->tokenized);
     token_ids_deinit(&b->ids);

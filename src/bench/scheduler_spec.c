@@ -6,6 +6,58 @@
 
 #include "sched/registry.h"
 
+#define REMOTE_KIND "vllm"
+
+bool scheduler_spec_is_remote(const struct scheduler_spec *spec)
+{
+    return spec->policy == NULL;
+}
+
+const char *scheduler_spec_kind(const struct scheduler_spec *spec)
+{
+    return spec->policy != NULL ? spec->policy->name : REMOTE_KIND;
+}
+
+void scheduler_spec_print(const struct scheduler_spec *spec, struct strbuf *out)
+{
+    if (spec->policy != NULL) {
+        policy_params_print(spec->policy, &spec->params, out);
+    } else if (spec->endpoint[0] != '\0') {
+        strbuf_printf(out, "endpoint=%s", spec->endpoint);
+    }
+}
+
+/* One parameter of either kind. A server has one: where it is. */
+static enum status set_param(struct scheduler_spec *spec, const char *name, const char *value,
+                             struct error *err)
+{
+    if (spec->policy != NULL) {
+        return policy_params_set(spec->policy, &spec->params, name, value, err);
+    }
+    if (strcmp(name, "endpoint") != 0) {
+        return error_set(err, STATUS_USAGE, -1,
+                         REMOTE_KIND " has no parameter '%.80s'; it has: endpoint", name);
+    }
+    if (value[0] == '\0' || strlen(value) >= sizeof spec->endpoint) {
+        return error_set(err, STATUS_USAGE, -1, "endpoint: a URL of 1 to %zu bytes, not %zu",
+                         sizeof spec->endpoint - 1, strlen(value));
+    }
+    snprintf(spec->endpoint, sizeof spec->endpoint, "%s", value);
+    return STATUS_OK;
+}
+
+/* "batch_size=16:pad=false"; of a server "endpoint=http://host:8000/...", colons and all. */
+static enum status set_params(struct scheduler_spec *spec, const char *text, struct error *err)
+{
+    if (spec->policy != NULL) {
+        return policy_params_parse(spec->policy, &spec->params, text, err);
+    }
+    size_t n = strcspn(text, "=");
+    char name[SCHEDULER_LABEL_MAX];
+    snprintf(name, sizeof name, "%.*s", (int)n, text);
+    return set_param(spec, name, text[n] == '=' ? text + n + 1 : "", err);
+}
+
 static enum status take_label(const char *text, size_t len, struct scheduler_spec *out,
                               struct error *err)
 {
@@ -37,18 +89,16 @@ enum status scheduler_spec_parse(const char *text, struct scheduler_spec *out, s
     }
     char policy[SCHEDULER_LABEL_MAX];
     snprintf(policy, sizeof policy, "%.*s", (int)name_len, name);
-    if (strcmp(policy, "vllm") == 0) {
-        return error_set(err, STATUS_USAGE, -1,
-                         "--schedulers: vllm is not yet built; take naive, dynamic, continuous");
+    if (strcmp(policy, REMOTE_KIND) != 0) {
+        s = registry_find(policy, &spec.policy, err);
+        if (s != STATUS_OK) {
+            error_prefix(err, "--schedulers (or " REMOTE_KIND ", a server)");
+            return s;
+        }
+        spec.params = policy_params_default(spec.policy);
     }
-    s = registry_find(policy, &spec.policy, err);
-    if (s != STATUS_OK) {
-        error_prefix(err, "--schedulers");
-        return s;
-    }
-    spec.params = policy_params_default(spec.policy);
     if (text[head] == ':') {
-        s = policy_params_parse(spec.policy, &spec.params, text + head + 1, err);
+        s = set_params(&spec, text + head + 1, err);
         if (s != STATUS_OK) {
             error_prefix(err, "--schedulers %s", spec.label);
             return s;
@@ -76,13 +126,12 @@ enum status scheduler_spec_set(struct scheduler_spec *specs, size_t n, const cha
     size_t matches = 0;
     for (int by_policy = 0; by_policy < 2 && matches == 0; by_policy++) {
         for (size_t i = 0; i < n; i++) {
-            const char *name = by_policy ? specs[i].policy->name : specs[i].label;
+            const char *name = by_policy ? scheduler_spec_kind(&specs[i]) : specs[i].label;
             if (strcmp(name, target) != 0) {
                 continue;
             }
             matches++;
-            enum status s =
-                policy_params_set(specs[i].policy, &specs[i].params, param, equals + 1, err);
+            enum status s = set_param(&specs[i], param, equals + 1, err);
             if (s != STATUS_OK) {
                 error_prefix(err, "--set %s", text);
                 return s;
@@ -104,10 +153,12 @@ enum status scheduler_spec_check(const struct scheduler_spec *specs, size_t n, s
                 return error_set(err, STATUS_USAGE, -1,
                                  "--schedulers: \"%s\" stands twice; give one a label, as in "
                                  "big=%s:...",
-                                 specs[i].label, specs[i].policy->name);
+                                 specs[i].label, scheduler_spec_kind(&specs[i]));
             }
         }
-        enum status s = policy_params_check(specs[i].policy, &specs[i].params, err);
+        enum status s = specs[i].policy == NULL
+                            ? STATUS_OK
+                            : policy_params_check(specs[i].policy, &specs[i].params, err);
         if (s != STATUS_OK) {
             error_prefix(err, "%s", specs[i].label);
             return s;

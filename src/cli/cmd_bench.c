@@ -8,6 +8,7 @@
 #include "bench/bench.h"
 #include "bench/threshold.h"
 #include "cli/common.h"
+#include "cli/endpoint.h"
 #include "engine/engine.h"
 #include "report/plot.h"
 #include "report/text.h"
@@ -26,6 +27,7 @@ struct bench_flags {
     const char *ignore_eos;
     const char *prompts;
     const char *output_dir;
+    struct endpoint_flags remote;
     uint64_t runs, max_concurrent, max_new_tokens, max_queue, warmup, seed, top_k;
     double temperature, top_p;
     bool quick, dry_run, json, quiet, no_plot, csv_safe, resume;
@@ -41,6 +43,7 @@ static struct bench_flags default_flags(bool quick)
         .workload = "short",
         .ignore_eos = "auto",
         .output_dir = ".",
+        .remote = ENDPOINT_FLAGS_INIT,
         .runs = quick ? 2 : 3,
         .max_concurrent = quick ? 8 : 10,
         .max_new_tokens = quick ? 8 : 20,
@@ -61,7 +64,7 @@ static void flags_deinit(struct bench_flags *f)
     text_list_deinit(&f->fail_if);
 }
 
-#define BENCH_OPTION_COUNT 32
+#define BENCH_OPTION_COUNT 40
 
 /* Writes the option table for f's fields; returns the number of rows. */
 /* NOLINTNEXTLINE(readability-function-size): one row per option */
@@ -84,8 +87,9 @@ static size_t option_table(struct bench_flags *f, struct option_spec *out)
          .kind = OPTION_LIST,
          .target = &f->schedulers,
          .value = "S ...",
-         .help = "policies, or labelled variants such as big=naive:batch_size=16:pad=false "
-                 "(default: naive dynamic continuous)"},
+         .help =
+             "policies, or labelled variants such as big=naive:batch_size=16:pad=false; vllm: a "
+             "server over HTTP, also a=vllm:endpoint=URL (default: naive dynamic continuous)"},
         {.name = "--set",
          .kind = OPTION_REPEAT,
          .target = &f->sets,
@@ -143,7 +147,8 @@ static size_t option_table(struct bench_flags *f, struct option_spec *out)
          .kind = OPTION_CHOICE,
          .target = &f->ignore_eos,
          .choices = "auto|on|off",
-         .help = "on: every request makes all its tokens (default: auto = on with random weights)"},
+         .help = "on: every request makes all its tokens (default: auto = on with random weights "
+                 "or a vllm row)"},
         {.name = "--device",
          .kind = OPTION_CHOICE,
          .target = &f->device,
@@ -210,6 +215,7 @@ static size_t option_table(struct bench_flags *f, struct option_spec *out)
          .kind = OPTION_FLAG,
          .target = &f->quiet,
          .help = "the final summary only; no progress"},
+        ENDPOINT_OPTIONS(f->remote),
         RUN_MODEL_OPTIONS(f->model),
     };
     _Static_assert(COUNT_OF(table) <= BENCH_OPTION_COUNT, "grow BENCH_OPTION_COUNT");
@@ -270,6 +276,16 @@ static enum status parse_specs(const struct bench_flags *f, struct scheduler_spe
     return s == STATUS_OK ? scheduler_spec_check(specs, n, err) : s;
 }
 
+static bool has_remote(const struct bench_options *o)
+{
+    for (uint32_t i = 0; i < o->n_specs; i++) {
+        if (scheduler_spec_is_remote(&o->specs[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum status make_options(const struct bench_flags *f, struct scheduler_spec *specs,
                                 struct bench_options *o, struct error *err)
 {
@@ -294,7 +310,8 @@ static enum status make_options(const struct bench_flags *f, struct scheduler_sp
     o->sampling = (struct sampling){.temperature = (float)f->temperature,
                                     .top_k = (uint32_t)f->top_k,
                                     .top_p = (float)f->top_p};
-    o->ignore_eos = eos_auto ? f->model.random_weights : strcmp(f->ignore_eos, "on") == 0;
+    o->ignore_eos =
+        eos_auto ? f->model.random_weights || has_remote(o) : strcmp(f->ignore_eos, "on") == 0;
     o->seed = f->seed;
     o->prompts_path = f->prompts;
     o->output_dir = f->output_dir;
@@ -397,19 +414,24 @@ static bool check_thresholds(const struct threshold *t, size_t n, const struct r
     return passed;
 }
 
-/* False when a run has nothing to measure; says which. */
+static void print_invalid(const struct run *run, const char *why, const char *detail)
+{
+    fprintf(stderr, "llmsched: measurement invalid: %s with %llu requests, run %llu: %s%s%s%s\n",
+            run->scheduler, (unsigned long long)run->request_size, (unsigned long long)run->run_num,
+            why, detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "");
+}
+
+/* False when a run has nothing to measure, or measured something else; says which. */
 static bool check_validity(const struct results *r)
 {
     bool valid = true;
     for (size_t i = 0; i < r->n_runs; i++) {
         const struct run *run = &r->runs[i];
         if (run->summary.successful_requests == 0) {
-            fprintf(
-                stderr,
-                "llmsched: measurement invalid: %s with %llu requests, run %llu: none succeeded "
-                "(%s)\n",
-                run->scheduler, (unsigned long long)run->request_size,
-                (unsigned long long)run->run_num, run->n_rows > 0 ? run->rows[0].error : "");
+            print_invalid(run, "none succeeded", run->n_rows > 0 ? run->rows[0].error : "");
+            valid = false;
+        } else if (run->invalid[0] != '\0') {
+            print_invalid(run, run->invalid, "");
             valid = false;
         }
     }
@@ -495,8 +517,12 @@ static int bench_with(struct bench_flags *f, int argc, char **argv)
     progress_bar_init(&bar, f->quiet);
     struct progress progress = progress_bar_hook(&bar);
     struct hub_env env = hub_env_from_environment();
+    struct endpoint_store store = {0};
     options.model = model_options_from(&f->model, &env, &progress);
     enum status s = make_options(f, specs, &options, &err);
+    if (s == STATUS_OK && has_remote(&options)) {
+        s = endpoint_options_from(&f->remote, &store, &options.remote, &err);
+    }
     if (s == STATUS_OK && f->fail_if.n > MAX_THRESHOLDS) {
         s = error_set(&err, STATUS_USAGE, -1, "--fail-if: more than %d", MAX_THRESHOLDS);
     }
@@ -522,6 +548,7 @@ static int bench_with(struct bench_flags *f, int argc, char **argv)
     }
     strbuf_deinit(&text);
     bench_destroy(b);
+    endpoint_store_deinit(&store);
     return code;
 }
 
@@ -553,13 +580,15 @@ static int run(int argc, char **argv)
 
 const struct command command_bench = {
     .name = "bench",
-    .summary = "Compare schedulers on a real model: the main job.",
+    .summary = "Compare schedulers on a real model, and servers: the main job.",
     .usage = "[OPTIONS]",
-    .examples = "  llmsched bench --quick\n"
-                "  llmsched bench --sizes 25 50 100 --runs 3 --max-concurrent 10\n"
-                "  llmsched bench --schedulers naive big=naive:batch_size=10 continuous\n"
-                "  llmsched bench --workload mixed --set dynamic.max_batch_size=64 -o results\n"
-                "  llmsched bench --random-weights --model gpt2 --sizes 10 --runs 1\n"
-                "  llmsched bench --fail-if 'dynamic.throughput_req_per_sec<5'\n",
+    .examples =
+        "  llmsched bench --quick\n"
+        "  llmsched bench --sizes 25 50 100 --runs 3 --max-concurrent 10\n"
+        "  llmsched bench --schedulers naive big=naive:batch_size=10 continuous\n"
+        "  llmsched bench --schedulers continuous vllm --endpoint http://localhost:8000/v1\n"
+        "  llmsched bench --workload mixed --set dynamic.max_batch_size=64 -o results\n"
+        "  llmsched bench --random-weights --model gpt2 --sizes 10 --runs 1\n"
+        "  llmsched bench --fail-if 'dynamic.throughput_req_per_sec<5'\n",
     .run = run,
 };

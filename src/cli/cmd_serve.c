@@ -12,7 +12,6 @@
 #include "engine/engine.h"
 #include "sched/registry.h"
 
-#define KEY_FILE_BYTES   4096
 #define MAX_SERVED_NAMES 64
 #define LONGEST_NS       (3600 * NS_PER_S)
 
@@ -47,38 +46,6 @@ static enum status parse_duration(const char *option, const char *text, uint64_t
     return error_set(err, STATUS_USAGE, -1,
                      "%s: \"%s\" is not a duration from 0 to 3600 s; write 10ms, 0.5s or 250us",
                      option, text);
-}
-
-static enum status read_key(const struct serve_flags *f, char **out, struct error *err)
-{
-    const char *from_environment = variable("LLMSCHED_API_KEY");
-    char *key = NULL;
-    if (f->api_key_file != NULL) {
-        size_t len;
-        enum status s = fs_read_file(f->api_key_file, KEY_FILE_BYTES, &key, &len, err);
-        if (s != STATUS_OK) {
-            error_prefix(err, "--api-key-file");
-            return s;
-        }
-        while (len > 0 && strchr("\r\n", key[len - 1]) != NULL) {
-            key[--len] = '\0';
-        }
-    } else if (from_environment != NULL) {
-        key = mem_strdup(from_environment);
-        if (key == NULL) {
-            return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the key");
-        }
-    }
-    for (const char *p = key; p != NULL && (*p != '\0' || p == key); p++) {
-        if (*p <= ' ' || *p > '~') {
-            mem_free(key);
-            return error_set(err, STATUS_USAGE, -1,
-                             "%s: a key is one line of visible ASCII characters, without spaces",
-                             f->api_key_file != NULL ? f->api_key_file : "LLMSCHED_API_KEY");
-        }
-    }
-    *out = key;
-    return STATUS_OK;
 }
 
 /* Options that mean nothing for the chosen executor are mistakes. */
@@ -117,6 +84,11 @@ static enum status read_scheduler(const struct serve_flags *f, struct serve_opti
     enum status s = scheduler_spec_parse(f->scheduler, &o->scheduler, err);
     for (size_t i = 0; i < f->sets.n && s == STATUS_OK; i++) {
         s = scheduler_spec_set(&o->scheduler, 1, f->sets.items[i], err);
+    }
+    if (s == STATUS_OK && scheduler_spec_is_remote(&o->scheduler)) {
+        return error_set(err, STATUS_USAGE, -1,
+                         "--scheduler: vllm is a server of its own; take naive, dynamic or "
+                         "continuous");
     }
     return s == STATUS_OK ? scheduler_spec_check(&o->scheduler, 1, err) : s;
 }
@@ -174,7 +146,7 @@ static int serve(const struct serve_flags *f)
         s = read_seed(f, &o, &err);
     }
     if (s == STATUS_OK) {
-        s = read_key(f, &key, &err);
+        s = api_key_read(f->api_key_file, "LLMSCHED_API_KEY", &key, &err);
     }
     o.api_key = key;
     int code = s == STATUS_OK ? serve_run(&o) : fail(s, &err);

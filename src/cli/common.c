@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/fs.h"
+#include "base/mem.h"
 #include "base/monotime.h"
 
 int fail(enum status s, const struct error *err)
@@ -30,6 +32,44 @@ const char *variable(const char *name)
 {
     const char *value = getenv(name);
     return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+/* Keys have some 50 to 200 bytes; a longer file is some other file. */
+#define MAX_KEY_BYTES ((size_t)4096)
+
+enum status api_key_read(const char *file, const char *name, char **out, struct error *err)
+{
+    const char *value = variable(name);
+    char *key = NULL;
+    size_t len = 0;
+    if (file != NULL) {
+        enum status s = fs_read_file(file, MAX_KEY_BYTES, &key, &len, err);
+        if (s != STATUS_OK) {
+            error_prefix(err, "--api-key-file");
+            return s;
+        }
+        while (len > 0 && strchr("\r\n", key[len - 1]) != NULL) {
+            key[--len] = '\0';
+        }
+    } else if (value != NULL) {
+        len = strlen(value);
+        key = mem_strdup(value);
+        if (key == NULL) {
+            return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the key");
+        }
+    }
+    bool visible = key == NULL || len > 0;
+    for (size_t i = 0; i < len; i++) {
+        visible = visible && key[i] > ' ' && key[i] <= '~';
+    }
+    if (!visible) {
+        mem_free(key);
+        return error_set(err, STATUS_USAGE, -1,
+                         "%s: a key is one line of visible ASCII characters, without spaces",
+                         file != NULL ? file : name);
+    }
+    *out = key;
+    return STATUS_OK;
 }
 
 static bool variable_is_on(const char *name)

@@ -33,6 +33,11 @@ int finish_stdout(int code);
 /* The value of an environment variable, or NULL; an empty one counts as not set. */
 const char *variable(const char *name);
 
+/* An API key: the one line of `file`, else (file NULL) the variable called `name`, else NULL. Owner
+ * of *out: the caller (mem_free). Errors: USAGE for a key that is not visible ASCII, IO, ... */
+enum status api_key_read(const char *file, const char *name, char **out,
+                         struct error *err) MUST_USE;
+
 /* The hub's variables; models_dir is "models". */
 struct hub_env hub_env_from_environment(void);
 

@@ -69,7 +69,7 @@ enum status workload_create(const struct workload_config *c, struct workload *ou
             .prompt_tokens = p->n_ids,
             .max_new_tokens = p->max_new_tokens != 0 ? p->max_new_tokens : max_new,
             .deadline_ns = TIME_NEVER,
-            .sample_key = rng_key(seed, i),
+            .sample_key = rng_key(seed, i) & INT64_MAX,
             .sampling = c->sampling,
             .ignore_eos = c->ignore_eos,
         };

@@ -2,7 +2,8 @@
  * workload.h - the requests of one run, made before it, the same for every scheduler.
  *
  * The first pass over the prompts keeps their order; each further pass (a size beyond the set) is a
- * seeded reshuffle. All of it is a pure function of (prompts, size, seed, settings).
+ * seeded reshuffle. Sample keys have 63 bits, so that an API can be given the same as its `seed`,
+ * an int64. All of it is a pure function of (prompts, size, seed, settings).
  */
 #ifndef LLMSCHED_LOAD_WORKLOAD_H
 #define LLMSCHED_LOAD_WORKLOAD_H

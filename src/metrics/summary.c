@@ -33,8 +33,8 @@ double record_latency_s(const struct record *r)
     if (r->status != RECORD_OK) {
         return (double)NAN;
     }
-    /* An answer without a token is complete at its terminal event. */
-    return span_s(r->arrival_ns, r->output_tokens > 0 ? r->last_deliver_ns : r->end_ns);
+    /* An answer without a text (or with an end token alone) is complete at its terminal event. */
+    return span_s(r->arrival_ns, r->last_deliver_ns != TIME_NEVER ? r->last_deliver_ns : r->end_ns);
 }
 
 double record_tpot_s(const struct record *r)

@@ -105,6 +105,7 @@ struct remote_answer {
     uint32_t output_tokens;
     uint32_t prompt_tokens;  /* as the server counts them; 0: it does not say */
     uint32_t cached_tokens;  /* of the prompt */
+    bool has_cached_tokens;  /* the server says so */
     uint64_t longest_gap_ns; /* between content events */
     enum remote_token_source token_source;
     enum scan_finish finish;

@@ -278,6 +278,7 @@ static bool take_usage(struct remote_reader *r, const struct scan_usage *u)
     }
     if (u->cached_tokens != SCAN_NO_COUNT) {
         a->cached_tokens = (uint32_t)u->cached_tokens;
+        a->has_cached_tokens = true;
     }
     return true;
 }

@@ -40,7 +40,9 @@ void text_remote_lines(const struct run *run, struct strbuf *out)
     text_label(out, f->token_source[0] != '\0' ? f->token_source : "nobody", 40);
     if (f->server_prompt_tokens != COUNT_UNKNOWN) {
         strbuf_printf(out, "  prompts %llu", (unsigned long long)f->server_prompt_tokens);
-        put_fraction(out, f->cached_prompt_frac, "of them cached");
+        if (!isnan(f->cached_prompt_frac)) {
+            put_fraction(out, f->cached_prompt_frac, "of them cached");
+        }
     }
     strbuf_putc(out, '\n');
     if (f->errors[0] != '\0') {
