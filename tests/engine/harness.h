@@ -20,20 +20,10 @@
 #include "base/monotime.h"
 #include "base/rng.h"
 #include "engine/engine.h"
+#include "sanitized.h"
 #include "sched/registry.h"
 #include "sim/clock_virtual.h"
 #include "sim/exec_sim.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define MAX_REQUESTS 64
 #define MAX_PROMPT   96

@@ -21,19 +21,10 @@
 #include "infer/exec_model.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "sanitized.h"
 #include "tensor/tensor.h"
 
 #define MAX_ISAS 8
-
-/* Sanitizers slow the kernels down a lot: the same paths, fewer times. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)) && !defined(SANITIZED)
-#define SANITIZED 1
-#endif
 
 static const char *const tiny_models[] = {
     "gpt2",           "gpt2-untied",    "gpt-neo",      "gpt-neo-window17", "llama-gqa",

@@ -27,7 +27,7 @@ static void watch(void)
     }
 }
 
-#ifdef SANITIZED
+#if SANITIZED
 /* The sanitizer's allocator interface; gcc ships no header for it.
  * NOLINTBEGIN(bugprone-reserved-identifier) - the names are the sanitizer's */
 int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *, size_t),

@@ -12,7 +12,7 @@
 
 #include "infer/forward.h"
 
-#ifdef SANITIZED
+#if SANITIZED
 #define N_SEQS 3
 #else
 #define N_SEQS 10

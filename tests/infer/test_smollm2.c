@@ -19,7 +19,7 @@
 #define MAX_LEN     128
 #define TOLERANCE   1e-4
 
-#ifdef SANITIZED
+#if SANITIZED
 #define TEST_PROMPTS 1
 #else
 #define TEST_PROMPTS MAX_PROMPTS

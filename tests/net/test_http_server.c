@@ -236,6 +236,25 @@ static bool exchange(const struct fixture *f, const char *text, size_t n, char *
     return closed;
 }
 
+/* A well-behaved client among hostile ones: the answer comes, however long the server is busy. */
+static void assert_answer(const struct fixture *f, const char *text, const char *part)
+{
+    char out[4096];
+    size_t len = 0;
+    int fd = dial(f);
+    say(fd, text, strlen(text));
+    do {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t n = poll(&p, 1, 20000) > 0 ? recv(fd, out + len, sizeof out - 1 - len, 0) : 0;
+        if (n <= 0) {
+            fail_msg("no answer that has \"%s\"", part);
+        }
+        len += (size_t)n;
+        out[len] = '\0';
+    } while (strstr(out, part) == NULL);
+    close(fd);
+}
+
 static void wait_until(const _Atomic int *value, int expected)
 {
     for (int i = 0; i < 5000 && atomic_load(value) != expected; i++) {
@@ -655,9 +674,7 @@ static void test_hostile(void **state)
         }
         *slot = fd;
         if (i % 100 == 0) {
-            char out[4096];
-            assert_false(exchange(f, GET("/late"), strlen(GET("/late")), out, sizeof out));
-            assert_contains(out, "\r\n\r\nlate");
+            assert_answer(f, GET("/late"), "\r\n\r\nlate");
         }
     }
     for (int i = 0; i < 64; i++) {

@@ -10,7 +10,7 @@ page=$source_dir/docs/ADDING_A_SCHEDULER.md
 
 mkdir -p "$work/tests" "$work/roots"
 cp -r "$source_dir/src" "$work/src"
-cp -r "$source_dir/tests/engine" "$work/tests/engine"
+cp -r "$source_dir/tests/engine" "$source_dir/tests/sanitized.h" "$work/tests/"
 
 # The code block after the marker <!-- kind: ... -->.
 block() {
