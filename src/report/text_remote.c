@@ -118,10 +118,11 @@ static void run_warnings(const struct run *run, bool first_of_row, struct strbuf
     }
     if (run->remote.tokens_per_event > REMOTE_CHUNKED) {
         begin_warning(out, run->scheduler);
-        strbuf_printf(out,
-                      "chunked: %.2f tokens per event: its events are not tokens, and gaps between "
-                      "them do not compare with those of others\n",
-                      run->remote.tokens_per_event);
+        strbuf_printf(
+            out,
+            "chunked: %.2f tokens per event (several in one, or tokens without text): gaps "
+            "between events do not compare with those of others\n",
+            run->remote.tokens_per_event);
     }
     if (strcmp(run->remote.token_source, "events") == 0) {
         begin_warning(out, run->scheduler);
