@@ -13,6 +13,7 @@ static const struct {
     {CALL_SEED, "seed"},
     {CALL_IGNORE_EOS, "ignore_eos"},
     {CALL_STREAM_OPTIONS, "stream_options"},
+    {CALL_TOKEN_IDS, "return_token_ids"},
 };
 #define N_FIELDS (sizeof fields / sizeof fields[0])
 
@@ -77,6 +78,11 @@ void remote_body(const struct remote_row *row, const struct request *request, co
     strbuf_puts(out, ", \"stream\": true");
     if ((send & CALL_STREAM_OPTIONS) != 0) {
         strbuf_puts(out, ", \"stream_options\": {\"include_usage\": true}");
+    }
+    /* vLLM sends special tokens, and bytes of an unfinished character, as events without text: only
+     * with their ids are they seen, and they are many behind an end that was ignored. */
+    if ((send & CALL_TOKEN_IDS) != 0) {
+        strbuf_puts(out, ", \"return_token_ids\": true");
     }
     strbuf_putc(out, '}');
 }

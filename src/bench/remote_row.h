@@ -19,6 +19,7 @@ enum call_field {
     CALL_SEED = 2,
     CALL_IGNORE_EOS = 4,
     CALL_STREAM_OPTIONS = 8,
+    CALL_TOKEN_IDS = 16,
 };
 
 struct remote_row {

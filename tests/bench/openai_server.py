@@ -4,7 +4,8 @@ Usage: openai_server.py JSON   prints its port, serves until it is killed. Stand
 
 JSON, all optional: model, models, key, refuse (fields answered by 400), max_refusals, usage (false:
 never), tokens_per_event, delay (seconds before each event), cached (prompt tokens said to be cached),
-metrics (text of /metrics), log (file: a line per body), bare_400 (a refusal that names no field).
+metrics (text of /metrics), log (file: a line per body), bare_400 (a refusal that names no field),
+special (every second event has no text, as vLLM's for special tokens; ids where asked for).
 
 Prompts: "status 503", "cut", "error", "short", "garbage", "reset", "slow" (3 s before the first
 event); all others get max_tokens words.
@@ -114,8 +115,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             last = at + step >= n
             if at > 0:
                 time.sleep(delay)
-            self.event([{"index": 0, "text": "".join(words),
-                         "finish_reason": "length" if last else None}])
+            choice = {"index": 0, "text": "".join(words),
+                      "finish_reason": "length" if last else None}
+            if CONFIG.get("special"):
+                choice["text"] = "" if at % 2 else choice["text"]
+                if body.get("return_token_ids"):
+                    choice["token_ids"] = list(range(at, min(at + step, n)))
+            self.event([choice])
             if prompt == "cut":
                 self.connection.close()
                 self.close_connection = True

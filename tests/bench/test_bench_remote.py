@@ -145,6 +145,7 @@ def sent(all_bodies, out):
         check(b["model"] == "org/words" and b["stream"] is True and b["ignore_eos"] is True, f"{b}")
         check((b["temperature"], b["top_p"], b["top_k"]) == (0.7, 0.95, 50), f"sampling: {b}")
         check(b["stream_options"] == {"include_usage": True}, f"{b}")
+        check(b["return_token_ids"] is True, f"{b}")
         check(isinstance(b["seed"], int) and 0 <= b["seed"] < 1 << 63, f"seed: {b}")
     seeds = {b["seed"] for b in all_bodies[1:]}
     # Run r of either size has the same seeds; warm-ups have their own.
@@ -186,21 +187,32 @@ def beside(tiny, folder):
 def refusals(folder):
     out = os.path.join(folder, "refusals")
     log = os.path.join(folder, "refusals.log")
-    refused = ["stream_options", "top_k", "seed", "ignore_eos"]
+    refused = ["stream_options", "top_k", "seed", "ignore_eos", "return_token_ids"]
+    names = "top_k, seed, ignore_eos, stream_options, return_token_ids"
     with Server(delay=0.02, log=log, refuse=refused) as server:
         _, stderr = measured(args_for(out, server.url, "--sizes", "4", "--runs", "1"))
-        check("the server refuses top_k, seed, ignore_eos, stream_options" in stderr, stderr)
-    run_bodies = bodies(log)[5:]
+        check(f"the server refuses {names}" in stderr, stderr)
+    run_bodies = bodies(log)[6:]
     check(len(run_bodies) == 6 and not any(f in b for f in refused for b in run_bodies),
           f"sent without them: {run_bodies[:1]}")
-    check(results(out)["servers"][0]["refused_fields"] == "top_k, seed, ignore_eos, stream_options",
-          "in the results")
+    check(results(out)["servers"][0]["refused_fields"] == names, "in the results")
     s = rows(out, SUMMARIES)[0]
     check(s["token_source"] == "events" and s["output_tokens"] == "20", f"counted by events: {s}")
     check(s["tokens_per_event"] == s["server_prompt_tokens"] == "", f"not known: {s}")
     with Server(refuse=["seed"], bare_400=True) as server:
         expect(args_for(out, server.url, "--sizes", "4"), 2, err=["a first request failed", "HTTP 400"],
                env=NO_VARIABLES)
+
+
+def special_tokens(folder):
+    """A token without text is a delivery all the same: the last one ends the latency."""
+    out = os.path.join(folder, "special")
+    with Server(delay=0.05, special=True) as server:
+        measured(args_for(out, server.url, "--sizes", "4", "--runs", "1", "--max-new-tokens", "6"))
+    s = rows(out, SUMMARIES)[0]
+    check((s["token_source"], s["output_tokens"], s["tokens_per_event"]) == ("usage", "24", "1"), f"{s}")
+    for r in rows(out, METRICS):
+        check(float(r["latency_s"]) >= 6 * 0.05 and r["generated_text"] == " w0 w2 w4", f"{r}")
 
 
 def unreachable(tiny, folder):
@@ -392,6 +404,7 @@ with tempfile.TemporaryDirectory() as base:
     alone(base)
     beside(tiny_folder, base)
     refusals(base)
+    special_tokens(base)
     unreachable(tiny_folder, base)
     places(base)
     keys(base)

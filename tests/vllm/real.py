@@ -13,6 +13,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = "SmolLM2-135M-Instruct"
+MODEL_FILE = HERE.parent.parent / "models" / MODEL / f"{MODEL}.Q4_1.gguf"
 
 
 def setup():
@@ -100,6 +101,5 @@ def metrics(port):
     return out
 
 
-__all__ = ["HERE", "MODEL", "setup", "free_port", "environment", "get", "server", "vllm", "metrics",
-           "json", "os", "pathlib", "socket", "subprocess", "sys",
-           "time", "http"]
+__all__ = ["HERE", "MODEL", "MODEL_FILE", "setup", "free_port", "environment", "get", "server", "vllm",
+           "metrics", "json", "os", "pathlib", "socket", "subprocess", "sys", "time", "http"]
