@@ -16,7 +16,7 @@ NOT_TSAN = ^test_pandas_reads_csv$$
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: help deps deps-test build model bench bench-client test test-full test-san test-tsan fuzz \
+.PHONY: help deps deps-test build model bench bench-client test test-full test-vllm test-san test-tsan fuzz \
 	lint format clean
 
 help: ## list the targets
@@ -49,6 +49,9 @@ test: model ## build and run all tests
 
 test-full: ## the same with the heavy cases, printing what they did
 	@LLMSCHED_TEST_FULL=1 $(MAKE) test
+
+test-vllm: build model ## a real vLLM on the CPU as peer and oracle (7 GB outside; ARGS="--only ...")
+	@python3 tests/vllm/run.py $(BUILD)/llmsched $(ARGS)
 
 test-san: model ## all tests under AddressSanitizer and UBSan
 	@scripts/deps.sh build test

@@ -99,12 +99,16 @@ if command -v vllm >/dev/null; then
 else
     llmsched=${LLMSCHED_BIN:-$root/build/llmsched}
     server="llmsched serve ($llmsched; vllm is not on the PATH)"
-    [ -x "$llmsched" ] || make -C "$root" build >&2
+    [ -x "$llmsched" ] || make --no-print-directory -C "$root" build >&2
     model=${model:-SmolLM2-135M-Instruct}
-    if [ "$model" = SmolLM2-135M-Instruct ]; then make -C "$root" model >&2; fi
+    if [ "$model" = SmolLM2-135M-Instruct ]; then make --no-print-directory -C "$root" model >&2; fi
+    command=("$llmsched" serve --host "$host" --port "$port" --model)
     # llmsched looks into models/ of the current folder; this works from any.
-    if [ ! -e "$model" ] && [ -e "$root/models/$model" ]; then model=$root/models/$model; fi
-    command=("$llmsched" serve --model "$model" --host "$host" --port "$port")
+    if [ ! -e "$model" ] && [ -e "$root/models/$model" ]; then
+        command+=("$root/models/$model" --served-model-name "$model")
+    else
+        command+=("$model")
+    fi
 fi
 command+=("${passed_on[@]}")
 

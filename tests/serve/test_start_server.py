@@ -1,9 +1,10 @@
 """scheduler/start_server.sh: settings, the command it starts, waiting, and its end.
 
-vLLM's command line is checked with a small program named vllm that notes its arguments and answers
-/health.
+The real server behind it is llmsched serve; the command line for vLLM is checked with a small
+program named vllm that notes its arguments and answers /health.
 """
 
+import http.client
 import re
 import socket
 import sys
@@ -177,7 +178,25 @@ def test_faults(folder):
     check(".env line 1: no closing quote" in s.text(), s.text())
 
 
-for test in (test_vllm, test_flags_and_variables, test_faults):
+def test_llmsched(folder):
+    """Without vllm on the PATH it is llmsched serve, from any folder."""
+    port = free_port()
+    s = Started(folder, ["--random-weights", "--max-queue", "7"], PATH="/usr/bin:/bin",
+                LLMSCHED_BIN=BINARY, LLM_MODEL=tiny_model(folder), VLLM_PORT=str(port))
+    s.wait_for("ready after", 120)
+    check("vllm is not on the PATH" in s.text(), f"it says which server:\n{s.text()}")
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    c.request("GET", "/v1/models")
+    r = c.getresponse()
+    models = json.loads(r.read())
+    check(r.status == 200 and len(models["data"]) == 1, f"/v1/models: {models}")
+    c.close()
+    s.end(signal.SIGTERM, 143)
+    with socket.socket() as probe:
+        check(probe.connect_ex(("127.0.0.1", port)) != 0, "the server is left behind")
+
+
+for test in (test_vllm, test_flags_and_variables, test_faults, test_llmsched):
     with tempfile.TemporaryDirectory() as scratch:
         test(scratch)
 finish()

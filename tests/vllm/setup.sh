@@ -43,7 +43,7 @@ if [ "$(cat "$dir/venv/stamp" 2>/dev/null)" != "$stamp" ]; then
 fi
 
 gguf=$root/models/SmolLM2-135M-Instruct/SmolLM2-135M-Instruct.Q4_1.gguf
-[ -f "$gguf" ] || make -C "$root" model >&2
+[ -f "$gguf" ] || make --no-print-directory -C "$root" model >&2
 made_from=$(cat "$gguf" "$here/make_model.py" | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$dir/model/made-from" 2>/dev/null)" != "$made_from" ]; then
     say "making $dir/model: config.json, model.safetensors (f32, 538 MB), tokenizer.json"
