@@ -11,7 +11,7 @@ packages_of() {
         "libutf8proc-dev libpcre2-dev libcurl4-openssl-dev libssl-dev libevent-dev" \
         "gnuplot-nox|gnuplot-qt|gnuplot-x11" ;;
     pip) echo "python3-pip" ;;
-    test) echo "libcmocka-dev python3-jinja2 python3-pandas python3-openpyxl locales" ;;
+    test) echo "libcmocka-dev python3-jinja2 python3-venv python3-pandas python3-openpyxl locales" ;;
     lint) echo "clang libclang-rt-dev clang-format clang-tidy cppcheck" ;;
     *) echo "deps.sh: unknown set '$1' (build, pip, test, lint)" >&2; exit 2 ;;
     esac

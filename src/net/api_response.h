@@ -62,7 +62,7 @@ struct api_choice {
     bool has_logprobs;
     const struct api_logprob *logprobs;
     uint32_t n_logprobs;
-    uint32_t text_offset; /* characters of this choice before `text`; 0 unless streaming */
+    uint32_t text_offset; /* characters of the tokens before `logprobs`; 0 unless streaming */
 };
 
 /* What every object of one answer repeats. Owner of the texts: the caller. */

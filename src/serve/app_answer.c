@@ -180,7 +180,7 @@ static bool describe(const struct exchange *ex, const struct choice *c, struct a
         .finish = c->is_finished ? c->finish : API_FINISH_NONE,
         .stop_kind = c->stop_kind,
         .stop_token = c->stop_token,
-        .text_offset = c->n_chars_sent,
+        .text_offset = c->n_row_chars,
     };
     if (c->text.stopped) {
         const struct text_stop *stop = &ex->stops[c->text.stop_idx];
@@ -196,13 +196,16 @@ static bool describe(const struct exchange *ex, const struct choice *c, struct a
     return describe_logprobs(ex, c, c->n_rows_sent, end, arena, out);
 }
 
-static uint32_t count_characters(const struct strbuf *text)
+/* These rows went out. Offsets count the tokens' texts, not the text sent: parts of that may still
+ * be held back, and how much is a matter of time. */
+static void rows_sent(struct choice *c, const struct api_logprob *rows, uint32_t n)
 {
-    uint32_t n = 0;
-    for (size_t i = 0; i < text->len; i++) {
-        n += ((unsigned char)text->data[i] & 0xC0) != 0x80;
+    for (uint32_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < rows[i].text.len; k++) {
+            c->n_row_chars += ((unsigned char)rows[i].text.data[k] & 0xC0) != 0x80;
+        }
     }
-    return n;
+    c->n_rows_sent += n;
 }
 
 static struct api_usage usage_of(const struct exchange *ex, uint32_t *most)
@@ -306,10 +309,7 @@ static void send_event(struct exchange *ex, struct choice *c)
     } else {
         ex->app->out.failed = true;
     }
-    c->n_rows_sent += choice.n_logprobs;
-    if (ex->want_logprobs) {
-        c->n_chars_sent += count_characters(&c->whole);
-    }
+    rows_sent(c, choice.logprobs, choice.n_logprobs);
     if (ex->app->stamps != NULL) {
         stamp(c);
     }

@@ -50,7 +50,7 @@ struct choice {
     uint32_t n_counted; /* of them, those of the answer: usage, log-probabilities */
     uint32_t n_stamped;
     uint32_t n_rows_sent; /* of log-probabilities */
-    uint32_t n_chars_sent;
+    uint32_t n_row_chars; /* characters of their tokens */
     enum api_finish finish;
     enum api_stop_kind stop_kind;
     int32_t stop_token;
