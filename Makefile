@@ -43,6 +43,7 @@ bench: build model ## the main job: every scheduler on the real model (OUT=folde
 
 test: model ## build and run all tests
 	@scripts/deps.sh build test
+	@scripts/openai_venv.sh build/venv-openai
 	@cmake --log-level=NOTICE -S . -B $(BUILD) $(WERROR) -DLLMSCHED_TESTS=ON
 	@cmake --build $(BUILD) -j $(JOBS)
 	@scripts/run_tests.sh $(BUILD) $(JOBS)
@@ -55,12 +56,14 @@ test-vllm: build model ## a real vLLM on the CPU as peer and oracle (7 GB outsid
 
 test-san: model ## all tests under AddressSanitizer and UBSan
 	@scripts/deps.sh build test
+	@scripts/openai_venv.sh build/venv-openai
 	@cmake --log-level=NOTICE -S . -B $(BUILD)-san $(WERROR) $(SAN)address
 	@cmake --build $(BUILD)-san -j $(JOBS)
 	@scripts/run_tests.sh $(BUILD)-san $(JOBS)
 
 test-tsan: model ## all tests under ThreadSanitizer
 	@scripts/deps.sh build test
+	@scripts/openai_venv.sh build/venv-openai
 	@cmake --log-level=NOTICE -S . -B $(BUILD)-tsan $(WERROR) $(SAN)thread
 	@cmake --build $(BUILD)-tsan -j $(JOBS)
 	@scripts/run_tests.sh $(BUILD)-tsan $(JOBS) '$(NOT_TSAN)'
