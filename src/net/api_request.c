@@ -66,6 +66,7 @@ static void parse_stream_options(struct parse *p, const char *name, const json_t
     REAL("presence_penalty", presence_penalty, 0.0, -2.0, 2.0, false),                             \
     BOOL("ignore_eos", ignore_eos, false, false),                                                  \
     BOOL("stream", stream, false, true),                                                           \
+    BOOL("return_token_ids", return_token_ids, false, true),                                       \
     SPECIAL("stop", parse_stop, true),                                                             \
     SPECIAL("stop_token_ids", parse_stop_ids, true),                                               \
     SPECIAL("logit_bias", parse_logit_bias, true),                                                 \
@@ -73,7 +74,6 @@ static void parse_stream_options(struct parse *p, const char *name, const json_t
     NEUTRAL("include_stop_str_in_output", "false"),                                                \
     NEUTRAL("skip_special_tokens", "true"),                                                        \
     NEUTRAL("spaces_between_special_tokens", "true|false"),                                        \
-    NEUTRAL("return_token_ids", "false"),                                                          \
     NEUTRAL("return_tokens_as_token_ids", "false"),                                                \
     NEUTRAL("truncate_prompt_tokens", ""),                                                         \
     NEUTRAL("prompt_logprobs", ""),                                                                \

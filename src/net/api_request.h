@@ -107,6 +107,7 @@ struct api_request {
     bool stream;
     bool include_usage;          /* false without stream */
     bool continuous_usage_stats; /* as asked; has effect with include_usage only */
+    bool return_token_ids;
     bool add_special_tokens;
     bool add_generation_prompt;
     bool return_token_strs;

@@ -193,6 +193,24 @@ static void put_usage(struct strbuf *b, const struct api_usage *u)
                   (uint64_t)u->prompt_tokens + u->completion_tokens, u->cached_tokens);
 }
 
+/* ,"name":[1,2] */
+static void put_ids(struct strbuf *b, const char *name, const int32_t *ids, uint32_t n)
+{
+    strbuf_printf(b, ",\"%s\":[", name);
+    for (uint32_t i = 0; i < n; i++) {
+        strbuf_printf(b, "%s%d", i == 0 ? "" : ",", ids[i]);
+    }
+    strbuf_putc(b, ']');
+}
+
+/* As in vLLM, a completion has its prompt's ids in the choice, a chat beside the choices. */
+static void put_prompt_ids(struct strbuf *b, const struct api_choice *c)
+{
+    if (c->prompt_ids != NULL) {
+        put_ids(b, "prompt_token_ids", c->prompt_ids, c->n_prompt_ids);
+    }
+}
+
 /* ,"logprobs":..,"finish_reason":..,"stop_reason":..} - the end of every choice */
 static void put_choice_end(struct strbuf *b, enum api_endpoint endpoint, const struct api_choice *c)
 {
@@ -217,6 +235,12 @@ static void put_choice_end(struct strbuf *b, enum api_endpoint endpoint, const s
         strbuf_printf(b, "%d", c->stop_token);
     } else {
         strbuf_puts(b, "null");
+    }
+    if (c->has_token_ids) {
+        put_ids(b, "token_ids", c->token_ids, c->n_token_ids);
+    }
+    if (endpoint != API_CHAT) {
+        put_prompt_ids(b, c);
     }
     strbuf_putc(b, '}');
 }
@@ -247,6 +271,9 @@ void api_write_answer(struct strbuf *b, const struct api_head *head,
     }
     strbuf_puts(b, "],");
     put_usage(b, usage);
+    if (chat) {
+        put_prompt_ids(b, &choices[0]);
+    }
     strbuf_putc(b, '}');
 }
 
@@ -273,7 +300,6 @@ static void begin_chunk(struct strbuf *b, const struct api_stream *s)
 /* Without include_usage a chunk has no usage; with it, null until the last (or a running count). */
 static void end_chunk(struct strbuf *b, const struct api_stream *s, const struct api_usage *usage)
 {
-    strbuf_putc(b, ']');
     if (s->continuous && usage != NULL) {
         strbuf_putc(b, ',');
         put_usage(b, usage);
@@ -296,6 +322,8 @@ void api_stream_choice(struct strbuf *b, struct api_stream *s, const struct api_
                       "{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
                       "\"logprobs\":null,\"finish_reason\":null}",
                       choice->index);
+        strbuf_putc(b, ']');
+        put_prompt_ids(b, choice);
         end_chunk(b, s, usage);
     }
     begin_chunk(b, s);
@@ -304,6 +332,7 @@ void api_stream_choice(struct strbuf *b, struct api_stream *s, const struct api_
     put_text(b, choice->text);
     strbuf_puts(b, chat ? "}" : "");
     put_choice_end(b, s->head.endpoint, choice);
+    strbuf_putc(b, ']');
     end_chunk(b, s, usage);
     *state = CHOICE_BEGUN;
     if (choice->finish != API_FINISH_NONE) {

@@ -59,6 +59,11 @@ struct api_choice {
     enum api_stop_kind stop_kind;
     struct api_text stop_text; /* API_STOP_TEXT */
     int32_t stop_token;        /* API_STOP_TOKEN */
+    bool has_token_ids;        /* of what is new; the prompt's once, else NULL */
+    const int32_t *token_ids;
+    uint32_t n_token_ids;
+    const int32_t *prompt_ids;
+    uint32_t n_prompt_ids;
     bool has_logprobs;
     const struct api_logprob *logprobs;
     uint32_t n_logprobs;

@@ -4,7 +4,8 @@
  *
  * What is new for a choice when its job is taken goes out as one event in one write. A token whose
  * text is held back (it may become a stop string, or its character is unfinished) waits for the
- * next event. A choice ends once: by its job's end, or by a stop string, which ends the job.
+ * next event, unless ids are wanted. A choice ends once: by its job's end, or by a stop string,
+ * which ends the job.
  */
 #include <assert.h>
 #include <math.h>
@@ -186,6 +187,14 @@ static bool describe(const struct exchange *ex, const struct choice *c, struct a
         const struct text_stop *stop = &ex->stops[c->text.stop_idx];
         out->stop_text = (struct api_text){.data = stop->data, .len = stop->len};
     }
+    if (ex->want_ids) {
+        const struct request *r = &c->job->request;
+        out->has_token_ids = true;
+        out->token_ids = c->job->tokens + c->n_ids_sent;
+        out->n_token_ids = c->n_counted - c->n_ids_sent;
+        out->prompt_ids = c->has_event ? NULL : r->prompt;
+        out->n_prompt_ids = c->has_event ? 0 : r->prompt_tokens;
+    }
     if (!ex->want_logprobs || c->whole.failed) {
         return !c->whole.failed;
     }
@@ -296,7 +305,8 @@ static void fail_exchange(struct exchange *ex, const struct api_errors *errors)
 /* Sends an event if there is something new to see. */
 static void send_event(struct exchange *ex, struct choice *c)
 {
-    if (c->whole.len == 0 && !c->is_finished && !c->whole.failed) {
+    bool has_ids = ex->want_ids && c->n_counted > c->n_ids_sent;
+    if (c->whole.len == 0 && !has_ids && !c->is_finished && !c->whole.failed) {
         return;
     }
     struct arena arena = {.chunk_bytes = 4096};
@@ -309,6 +319,8 @@ static void send_event(struct exchange *ex, struct choice *c)
     } else {
         ex->app->out.failed = true;
     }
+    c->has_event = true;
+    c->n_ids_sent = c->n_counted;
     rows_sent(c, choice.logprobs, choice.n_logprobs);
     if (ex->app->stamps != NULL) {
         stamp(c);

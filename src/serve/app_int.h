@@ -49,6 +49,8 @@ struct choice {
     uint32_t n_read;    /* tokens looked at */
     uint32_t n_counted; /* of them, those of the answer: usage, log-probabilities */
     uint32_t n_stamped;
+    uint32_t n_ids_sent;
+    bool has_event;       /* one was sent */
     uint32_t n_rows_sent; /* of log-probabilities */
     uint32_t n_row_chars; /* characters of their tokens */
     enum api_finish finish;
@@ -73,6 +75,7 @@ struct exchange {
     bool is_busy;   /* one of our functions is at work on it: not to be freed yet */
     bool is_hidden; /* max_tokens 0: the one token that runs is not shown */
     bool ignore_eos;
+    bool want_ids;
     bool want_logprobs;
     uint32_t n_top;
     uint64_t last_sent_ns;

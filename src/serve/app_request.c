@@ -421,6 +421,7 @@ static bool fill_exchange(struct draft *d)
     ex->is_stream = r->stream;
     ex->is_hidden = r->max_tokens == 0;
     ex->ignore_eos = r->ignore_eos;
+    ex->want_ids = r->return_token_ids;
     ex->want_logprobs = r->want_logprobs;
     ex->n_top = r->want_logprobs ? (uint32_t)r->top_logprobs : 0;
     ex->last_sent_ns = monotime_now_ns();

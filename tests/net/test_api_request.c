@@ -384,7 +384,7 @@ static void defaults_are_those_of_the_reference(void **state)
     assert_true(r.min_p == 0.0 && r.frequency_penalty == 0.0 && r.presence_penalty == 0.0);
     assert_true(r.top_k == 0 && r.min_tokens == 0 && r.priority == 0);
     assert_false(r.has_seed || r.ignore_eos || r.echo || r.stream || r.want_logprobs);
-    assert_false(r.include_usage || r.continuous_usage_stats);
+    assert_false(r.include_usage || r.continuous_usage_stats || r.return_token_ids);
     assert_true(r.add_special_tokens);
     assert_null(r.model.data);
     assert_int_equal(r.n_stops + r.n_stop_ids + r.n_logit_bias + r.n_unknown, 0);
@@ -408,7 +408,8 @@ static const char full_completion[] =
     "\"stop\":[\"\\n\\n\",\"END\"],\"stop_token_ids\":[5,6],\"logit_bias\":{\"9\":1.5,\"3\":-100},"
     "\"logprobs\":4,\"echo\":true,\"stream\":true,\"ignore_eos\":true,\"priority\":-2,"
     "\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true,\"odd\":1},"
-    "\"request_id\":\"r-1\",\"user\":\"u\",\"strange\":null,\"add_special_tokens\":false}";
+    "\"request_id\":\"r-1\",\"user\":\"u\",\"strange\":null,\"add_special_tokens\":false,"
+    "\"return_token_ids\":true}";
 
 static bool is_text(struct api_text t, const char *expected)
 {
@@ -435,6 +436,7 @@ static void every_value_arrives(void **state)
     assert_true(r.logit_bias[1].id == 9 && r.logit_bias[1].bias == 1.5F);
     assert_true(r.want_logprobs && r.top_logprobs == 4 && r.echo && r.stream && r.ignore_eos);
     assert_true(r.include_usage && r.continuous_usage_stats && !r.add_special_tokens);
+    assert_true(r.return_token_ids);
     assert_int_equal(r.n_unknown, 2);
     assert_true(is_text(r.unknown[0], "stream_options.odd"));
     assert_true(is_text(r.unknown[1], "strange"));

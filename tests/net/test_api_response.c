@@ -280,6 +280,51 @@ static void a_completion_stream_has_its_order(void **state)
     strbuf_deinit(&b);
 }
 
+/* Where vLLM has them: a completion's prompt in its choice, a chat's beside the choices. */
+static void ids_stand_where_asked_for(void **state)
+{
+    (void)state;
+    static const int32_t ids[] = {7, 0, 2147483647};
+    static const struct api_head *const heads[] = {&completion_head, &chat_head};
+    static const char *const prompts[] = {"choices.0.prompt_token_ids.1", "prompt_token_ids.1"};
+    for (int chat = 0; chat < 2; chat++) {
+        struct strbuf b = {0};
+        static struct api_stream s;
+        struct api_request r = options(false, false);
+        struct api_choice c = {.text = TEXT(""),
+                               .has_token_ids = true,
+                               .token_ids = ids,
+                               .n_token_ids = 3,
+                               .prompt_ids = ids + 1,
+                               .n_prompt_ids = 2};
+        api_stream_init(&s, heads[chat], 1, &r);
+        api_stream_choice(&b, &s, &c, NULL);
+        const char *events[8] = {NULL};
+        assert_int_equal(split(&b, events, 8), 1 + chat);
+        json_t *root = parse_event(events[0]);
+        assert_int(root, prompts[chat], 2147483647);
+        json_decref(root);
+        root = parse_event(events[chat]);
+        assert_int(root, "choices.0.token_ids.0", 7);
+        assert_int(root, "choices.0.token_ids.2", 2147483647);
+        assert_true(chat == 0 || json_object_get(root, "prompt_token_ids") == NULL);
+        json_decref(root);
+        strbuf_clear(&b);
+        c.finish = API_FINISH_LENGTH;
+        c.n_token_ids = 0;
+        api_write_answer(&b, heads[chat], &c, 1, &usage);
+        root = parse_json(b.data, b.len);
+        assert_int(root, prompts[chat], 2147483647);
+        assert_int_equal(json_array_size(at(root, "choices.0.token_ids")), 0);
+        json_decref(root);
+        strbuf_clear(&b);
+        api_write_answer(&b, heads[chat], &(struct api_choice){.finish = API_FINISH_LENGTH}, 1,
+                         &usage);
+        assert_null(strstr(b.data, "token_ids"));
+        strbuf_deinit(&b);
+    }
+}
+
 static void a_chat_stream_begins_with_the_role(void **state)
 {
     (void)state;
@@ -512,6 +557,7 @@ int main(void)
         cmocka_unit_test(completion_logprobs_have_their_shape),
         cmocka_unit_test(chat_logprobs_have_their_shape),
         cmocka_unit_test(a_completion_stream_has_its_order),
+        cmocka_unit_test(ids_stand_where_asked_for),
         cmocka_unit_test(a_chat_stream_begins_with_the_role),
         cmocka_unit_test(continuous_usage_stands_on_every_chunk),
         cmocka_unit_test(an_error_ends_a_stream),

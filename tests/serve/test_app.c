@@ -479,6 +479,39 @@ static void test_events(void **state)
     rig_stop(&r);
 }
 
+/* Who asks for ids hears of every token, also of those without text. */
+static void test_token_ids(void **state)
+{
+    (void)state;
+    for (int streams = 0; streams < 2; streams++) {
+        struct app_rig r;
+        struct client c;
+        rig_init(&r);
+        rig_start(&r);
+        client_open(&c, &r);
+        client_post(&c, COMPLETIONS,
+                    streams ? "{\"prompt\":[5,6],\"return_token_ids\":true,\"stream\":true,"
+                              "\"stop\":\"BC\"}"
+                            : "{\"prompt\":[5,6],\"return_token_ids\":true,\"stop\":\"BC\"}");
+        rig_give(&r, 0, "A");
+        client_turn(&c);
+        rig_give(&r, 0, "B");
+        if (streams) {
+            client_await(&c, "\"text\":\"A\"");
+            assert_contains(c.text, "\"token_ids\":[65],\"prompt_token_ids\":[5,6]}");
+            client_await(&c, "\"text\":\"\",");
+            assert_contains(c.text, "\"finish_reason\":null,\"stop_reason\":null,"
+                                    "\"token_ids\":[66]}");
+        }
+        rig_give(&r, 0, "CD");
+        client_await(&c, "\"stop_reason\":\"BC\"");
+        assert_contains(c.text, streams ? "\"token_ids\":[67]}"
+                                        : "\"token_ids\":[65,66,67],\"prompt_token_ids\":[5,6]}");
+        client_close(&c);
+        rig_stop(&r);
+    }
+}
+
 static void test_choices_interleave(void **state)
 {
     (void)state;
@@ -920,6 +953,7 @@ int main(void)
         cmocka_unit_test(test_end_tokens),
         cmocka_unit_test(test_stop_string),
         cmocka_unit_test(test_events),
+        cmocka_unit_test(test_token_ids),
         cmocka_unit_test(test_choices_interleave),
         cmocka_unit_test(test_echo_with_logprobs),
         cmocka_unit_test(test_max_tokens_0),

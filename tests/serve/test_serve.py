@@ -204,7 +204,11 @@ def streams(client):
                                                        "continuous_usage_stats": True}))
     counts = [e["usage"]["completion_tokens"] for e in events]
     check(counts == sorted(counts) and counts[0] >= 1 and counts[-1] == 20, f"growing counts: {counts}")
-    # the sign of the pound has two bytes, which are two tokens of some texts: no half may be seen
+    _, events = client.stream(**greedy(prompt=IDS, return_token_ids=True))
+    check(events[0]["choices"][0]["prompt_token_ids"] == IDS, f"{events[0]}")
+    ids = [i for e in events for i in e["choices"][0]["token_ids"]]
+    check(len(ids) == 20 and client.ask("/detokenize", tokens=ids)["prompt"] == TEXT, f"{ids}")
+    # a face has four bytes, which are several tokens: no part of one may be seen
     _, events = client.stream(prompt="Emoji: 😀 😃 😄 😁 😆", max_tokens=24, temperature=0)
     whole = client.ask(prompt="Emoji: 😀 😃 😄 😁 😆", max_tokens=24, temperature=0)
     joined = "".join(e["choices"][0]["text"] for e in events)
