@@ -1,9 +1,6 @@
 /* Answers as bytes and instants, without sockets: what they come to, however they are cut. */
 #include "net_test.h"
 
-#include <jansson.h>
-
-#include "base/fs.h"
 #include "base/mem.h"
 #include "base/monotime.h"
 #include "base/strbuf.h"
@@ -345,72 +342,6 @@ static void another_answer_unasked(void **state)
     strbuf_deinit(&in);
 }
 
-/* ---- recorded answers of a real vLLM ---- */
-
-static void check_recorded(const char *name, const json_t *want, const struct remote_answer *a)
-{
-    const json_t *error = json_object_get(want, "error");
-    if (error != NULL) {
-        assert_int_equal(a->fault, REMOTE_FAULT_STATUS);
-        assert_int_equal(a->http_status, json_integer_value(json_object_get(want, "status")));
-        return;
-    }
-    const json_t *choice = json_array_get(json_object_get(want, "choices"), 0);
-    const char *finish = json_string_value(json_object_get(choice, "finish_reason"));
-    const json_t *usage = json_object_get(want, "usage");
-    const json_t *n_events = json_object_get(choice, "content_events");
-    if (a->fault != REMOTE_FAULT_NONE) {
-        fail_msg("%s: %s", name, a->error);
-    }
-    assert_string_equal(strbuf_text(&a->text), json_string_value(json_object_get(choice, "text")));
-    assert_int_equal(a->n_events, json_integer_value(n_events));
-    assert_int_equal(a->finish,
-                     strcmp(finish, "stop") == 0 ? SCAN_FINISH_STOP : SCAN_FINISH_LENGTH);
-    if (usage == NULL) {
-        assert_int_equal(a->token_source, REMOTE_TOKENS_EVENTS);
-        return;
-    }
-    assert_int_equal(a->token_source, REMOTE_TOKENS_USAGE);
-    assert_int_equal(a->output_tokens,
-                     json_integer_value(json_object_get(usage, "completion_tokens")));
-    assert_int_equal(a->prompt_tokens, json_integer_value(json_object_get(usage, "prompt_tokens")));
-}
-
-static void recorded_answers(void **state)
-{
-    (void)state;
-    json_t *root = json_load_file(TEST_DATA_DIR "/vllm/expected.json", 0, NULL);
-    assert_non_null(root);
-    const char *name;
-    json_t *want;
-    int n_read = 0;
-    json_object_foreach(json_object_get(root, "cases"), name, want)
-    {
-        size_t n_choices = json_array_size(json_object_get(want, "choices"));
-        if (n_choices != 1 && json_object_get(want, "error") == NULL) {
-            continue; /* the client asks for one */
-        }
-        char path[512];
-        char *in;
-        size_t len;
-        struct error err = ERROR_INIT;
-        (void)snprintf(path, sizeof path, TEST_DATA_DIR "/vllm/%s.http", name);
-        assert_ok(fs_read_file(path, 1U << 20, &in, &len, &err));
-        for (size_t cut = 1; cut <= len + 1; cut++) {
-            struct remote_answer a;
-            size_t first = cut <= len ? cut : 1;
-            read_answer(&a, in, len, first, cut <= len ? len : 1, false, 0);
-            assert_int_equal(reader.phase, READER_COMPLETE);
-            check_recorded(name, want, &a);
-            remote_answer_deinit(&a);
-        }
-        mem_free(in);
-        n_read++;
-    }
-    assert_true(n_read >= 18);
-    json_decref(root);
-}
-
 /* ---- instants ---- */
 
 static void feed(const char *text, uint64_t now)
@@ -681,12 +612,17 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_at_every_cut),        cmocka_unit_test(rows_cut_off),
-        cmocka_unit_test(prompt_counts_and_status), cmocka_unit_test(another_answer_unasked),
-        cmocka_unit_test(recorded_answers),         cmocka_unit_test(stamps),
-        cmocka_unit_test(first_delivery),           cmocka_unit_test(ended_from_outside),
-        cmocka_unit_test(long_words_are_cut_whole), cmocka_unit_test(limits_of_events),
-        cmocka_unit_test(limits_of_bodies),         cmocka_unit_test(every_allocation_refused),
+        cmocka_unit_test(rows_at_every_cut),
+        cmocka_unit_test(rows_cut_off),
+        cmocka_unit_test(prompt_counts_and_status),
+        cmocka_unit_test(another_answer_unasked),
+        cmocka_unit_test(stamps),
+        cmocka_unit_test(first_delivery),
+        cmocka_unit_test(ended_from_outside),
+        cmocka_unit_test(long_words_are_cut_whole),
+        cmocka_unit_test(limits_of_events),
+        cmocka_unit_test(limits_of_bodies),
+        cmocka_unit_test(every_allocation_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
