@@ -35,6 +35,7 @@ struct raw_server {
     pthread_t thread;
     atomic_int n_accepted;
     atomic_int n_requests;
+    atomic_int n_closed;
     atomic_int stopping;
     struct raw_peer peers[RAW_MAX_CONNECTIONS];
     char request[65536]; /* the last one read; for tests with one connection */
@@ -120,6 +121,7 @@ static void *raw_peer_main(void *arg)
     struct raw_peer *p = arg;
     p->server->serve(p->server, p->fd);
     (void)shutdown(p->fd, SHUT_RDWR);
+    atomic_fetch_add(&p->server->n_closed, 1);
     return NULL;
 }
 
@@ -139,10 +141,10 @@ static void *raw_server_main(void *arg)
         int on = 1;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         s->peers[i] = (struct raw_peer){.server = s, .fd = fd};
+        atomic_store(&s->n_accepted, i + 1); /* before its thread can do anything */
         if (pthread_create(&s->peers[i].thread, NULL, raw_peer_main, &s->peers[i]) != 0) {
             abort();
         }
-        atomic_store(&s->n_accepted, i + 1);
     }
 }
 
