@@ -2,6 +2,7 @@
  * remote_find.c - before a bench begins: does each row's server answer, what does it serve, and
  * which fields does it take?
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -262,7 +263,7 @@ static void warn_of_away(const struct bench *b)
 
 enum status bench_find_servers(struct bench *b, struct error *err)
 {
-    const struct server_facts *away = NULL;
+    uint32_t away = 0;
     bool any_left = bench_has_local(b);
     for (uint32_t i = 0; i < b->options.n_specs; i++) {
         if (!scheduler_spec_is_remote(&b->options.specs[i])) {
@@ -277,12 +278,15 @@ enum status bench_find_servers(struct bench *b, struct error *err)
             return s;
         }
         any_left = any_left || !b->rows[i].is_away;
-        away = b->rows[i].is_away ? results_server(&b->results, b->options.specs[i].label) : away;
+        away = b->rows[i].is_away ? i : away;
     }
     compare_models(b);
     if (!any_left && !b->options.dry_run) {
-        return error_set(err, STATUS_UNREACHABLE, -1, "%s is unreachable: %s; " HOW_TO_START,
-                         away->scheduler, away->why);
+        const char *label = b->options.specs[away].label;
+        const struct server_facts *facts = results_server(&b->results, label);
+        assert(facts != NULL); /* every row was asked, and none answered */
+        return error_set(err, STATUS_UNREACHABLE, -1, "%s is unreachable: %s; " HOW_TO_START, label,
+                         facts->why);
     }
     if (!b->options.dry_run) {
         warn_of_away(b);
