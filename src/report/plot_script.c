@@ -288,7 +288,7 @@ static void put_caption(const struct matrix *m, const struct layout *l, enum plo
         strbuf_puts(out, any_cut ? ", cut off at the axis where wider" : "");
     }
     if (chart == CHART_BARS && has_servers(m)) {
-        strbuf_puts(out, "; useful compute of a server over HTTP is not visible");
+        strbuf_puts(out, "; useful compute of servers is not visible");
     }
     strbuf_puts(out, "'");
     put_label(out, l, PANEL_LEFT, l->height - CAPTION_HEIGHT + 36,

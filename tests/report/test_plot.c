@@ -237,6 +237,31 @@ static void test_degenerate_figures(void **state)
     remove_dir(dir);
 }
 
+/* Servers, alone or beside others: what is not known is a note, or no bar, and never a zero. */
+static void test_servers(void **state)
+{
+    (void)state;
+    need_gnuplot();
+    for (size_t n_local = 0; n_local < 3; n_local += 2) {
+        struct results r;
+        sample_with_server(&r, n_local);
+        char *dir = make_dir();
+        draw(&r, dir);
+        for (size_t k = 0; k < CHARTS; k++) {
+            assert_is_chart(dir, pngs[k]);
+        }
+        char *folder = fs_join(dir, "plot-data");
+        size_t len;
+        char *script = read_whole(folder, "scheduler_comparison_bars.gp", &len);
+        assert_int_equal(strstr(script, "'not known'") != NULL, n_local == 0);
+        assert_non_null(strstr(script, "; useful compute of servers is not visible'"));
+        mem_free(script);
+        mem_free(folder);
+        results_deinit(&r);
+        remove_dir(dir);
+    }
+}
+
 /* Shares of the wall time are taken in each run, so that runs of different length do not differ. */
 static void test_shares_are_taken_per_run(void **state)
 {
@@ -365,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_quoting_of_every_character),
         cmocka_unit_test(test_no_rows_no_distribution),
         cmocka_unit_test(test_degenerate_figures),
+        cmocka_unit_test(test_servers),
         cmocka_unit_test(test_shares_are_taken_per_run),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_missing_gnuplot),
