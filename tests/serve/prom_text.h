@@ -100,7 +100,7 @@ static inline void prom_begin_family(struct prom_text *t, const char *name, size
     assert_true(t->n_families < 128);
     memcpy(t->family, name, n);
     t->family[n] = '\0';
-    strcpy(t->seen[t->n_families++], t->family);
+    memcpy(t->seen[t->n_families++], t->family, n + 1);
     t->kind[0] = '\0';
     t->has_samples = false;
     t->last_bound = -1.0;
@@ -123,7 +123,7 @@ static inline void prom_comment(struct prom_text *t, const char *line)
     assert_true(t->kind[0] == '\0' && !t->has_samples);
     assert_true(strcmp(rest, "counter") == 0 || strcmp(rest, "gauge") == 0 ||
                 strcmp(rest, "histogram") == 0);
-    strcpy(t->kind, rest);
+    snprintf(t->kind, sizeof t->kind, "%s", rest);
     size_t len = strlen(t->family);
     assert_true(strcmp(rest, "counter") != 0 || strcmp(t->family + len - 6, "_total") == 0);
 }

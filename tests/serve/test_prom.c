@@ -466,7 +466,7 @@ static void test_names_and_buckets(void **state)
     scrape(p);
     for (size_t i = 0; i < sizeof vllm_buckets / sizeof vllm_buckets[0]; i++) {
         char bounds[512];
-        strcpy(bounds, vllm_buckets[i].bounds);
+        snprintf(bounds, sizeof bounds, "%s", vllm_buckets[i].bounds);
         for (char *le = strtok(bounds, " "); le != NULL; le = strtok(NULL, " ")) {
             char name[256];
             snprintf(name, sizeof name, "vllm:%s_bucket{engine=\"0\",model_name=\"sim\",le=\"%s\"}",

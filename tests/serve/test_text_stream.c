@@ -90,12 +90,14 @@ static void random_stop(struct rng *rng, uint32_t which, uint64_t alphabet)
             memcpy(text, before, at);
             text[at] = '\0';
         } else {
-            strcpy(text, how == 1 ? before + at : before);
+            snprintf(text, sizeof trial.stop_text[0], "%s", how == 1 ? before + at : before);
         }
     }
     uint64_t more = rng_below(rng, 5) + (text[0] == '\0');
     for (uint64_t i = 0; i < more && strlen(text) < 40; i++) {
-        strcat(text, characters[rng_below(rng, alphabet)]);
+        size_t n = strlen(text);
+        snprintf(text + n, sizeof trial.stop_text[0] - n, "%s",
+                 characters[rng_below(rng, alphabet)]);
     }
     trial.stops[which] = (struct text_stop){.data = text, .len = strlen(text)};
 }
