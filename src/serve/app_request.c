@@ -27,6 +27,7 @@ bool app_encode(struct app *a, const struct api_request *r, const struct api_pro
 {
     const char *param = r->n_messages > 0 ? "messages" : "prompt";
     if (prompt->text.data == NULL) {
+        assert(prompt->ids != NULL && prompt->n_ids >= 1);
         out->ids = mem_alloc(prompt->n_ids, sizeof *out->ids);
         if (out->ids == NULL) {
             add_no_memory(errors);
@@ -425,7 +426,7 @@ static bool fill_exchange(struct draft *d)
     ex->want_logprobs = r->want_logprobs;
     ex->n_top = r->want_logprobs ? (uint32_t)r->top_logprobs : 0;
     ex->last_sent_ns = monotime_now_ns();
-    d->prompts = arena_alloc(&ex->arena, d->n_prompts, sizeof *d->prompts);
+    d->prompts = arena_alloc(&ex->arena, d->n_prompts, sizeof(void *));
     d->max_new = arena_alloc(&ex->arena, d->n_prompts, sizeof *d->max_new);
     if (d->prompts == NULL || d->max_new == NULL) {
         d->n_prompts = 0;

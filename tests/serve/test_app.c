@@ -850,10 +850,9 @@ static void test_stamps(void **state)
     client_close(&c);
     rig_stop(&r);
     char text[1024];
-    ssize_t n = pread(fd, text, sizeof text - 1, 0);
     close(fd);
     fd = open(path, O_RDONLY); /* it was replaced, not written into */
-    n = read(fd, text, sizeof text - 1);
+    ssize_t n = read(fd, text, sizeof text - 1);
     assert_true(n > 0);
     text[n] = '\0';
     close(fd);
