@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0])
 from harness import *  # noqa: E402
-from serve_process import Serve  # noqa: E402
+from server import Server  # noqa: E402
 
 MODEL = os.path.join(SOURCE, "models", "SmolLM2-135M-Instruct")
 N = 6
@@ -25,7 +25,7 @@ def compare(folder, server, temperature):
     out = os.path.join(folder, temperature)
     before = server.metrics()
     p = run(["bench", "--model", MODEL, "--schedulers", "continuous", "vllm", "--endpoint",
-             server.url, "--sizes", str(N), "--runs", "1", "--warmup", "0", "--threads", "1",
+             server.url + "/v1/completions", "--sizes", str(N), "--runs", "1", "--warmup", "0", "--threads", "1",
              "--kv-blocks", "256", "--max-new-tokens", str(TOKENS), "--max-concurrent", "3",
              "--temperature", temperature, "--no-plot", "-o", out])
     stdout = p.stdout.decode("utf-8", "replace")
@@ -63,8 +63,7 @@ if not os.path.exists(MODEL):
     sys.exit(77)
 with tempfile.TemporaryDirectory() as base:
     os.chdir(base)
-    with Serve(BINARY, "--model", MODEL, "--threads", "1", "--kv-blocks", "256") as serve:
-        check(serve.wait_ready(), "ready")
+    with Server(BINARY, "--model", MODEL, "--threads", "1", "--kv-blocks", "256") as serve:
         compare(base, serve, "0")
         compare(base, serve, "0.7")
 finish()

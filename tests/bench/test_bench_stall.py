@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0])
 from harness import *  # noqa: E402
-from serve_process import Serve  # noqa: E402
+from server import Server  # noqa: E402
 
 STALL_S = 1.0
 SYNTHETIC = ("--executor", "synthetic", "--ttft", "50ms", "--tpot", "10ms")
@@ -23,7 +23,7 @@ def rows(folder, name):
 
 
 def bench(out, server, size, tokens, *more):
-    return ["bench", "--schedulers", "vllm", "--endpoint", server.url, "--sizes", str(size),
+    return ["bench", "--schedulers", "vllm", "--endpoint", server.url + "/v1/completions", "--sizes", str(size),
             "--runs", "1", "--warmup", "0", "--max-new-tokens", str(tokens), "--max-concurrent", "4",
             "--no-plot", "-o", out, *more]
 
@@ -31,8 +31,7 @@ def bench(out, server, size, tokens, *more):
 def stall(folder):
     """One second without the server in a run of ten shows in the tail, and not in the median."""
     out = os.path.join(folder, "stall")
-    with Serve(BINARY, *SYNTHETIC) as server:
-        check(server.wait_ready(), "ready")
+    with Server(BINARY, *SYNTHETIC) as server:
 
         def stop_and_go():
             time.sleep(4)
@@ -62,8 +61,7 @@ def stall(folder):
 def death(folder):
     """SIGKILL in mid-run: the bench ends, and every request has an end and a class."""
     out = os.path.join(folder, "death")
-    with Serve(BINARY, *SYNTHETIC) as server:
-        check(server.wait_ready(), "ready")
+    with Server(BINARY, *SYNTHETIC) as server:
         hand = threading.Timer(1.5, server.process.kill)
         hand.start()
         p = run(bench(out, server, 24, 50), timeout=60)  # 6 rounds of 0.54 s
@@ -83,8 +81,7 @@ def pool_sleeps(folder):
     tiny = tiny_model(folder)
     out = os.path.join(folder, "pool")
     journal = os.path.join(out, "benchmark_journal.jsonl")
-    with Serve(BINARY, *SYNTHETIC) as server:
-        check(server.wait_ready(), "ready")
+    with Server(BINARY, *SYNTHETIC) as server:
         args = bench(out, server, 4, 200, "--model", tiny, "--random-weights", "--threads", "2")
         args[2] = "continuous"
         args.insert(3, "vllm")

@@ -38,7 +38,6 @@ def enter_environment():
 
 enter_environment()
 sys.path.insert(0, os.path.join(SOURCE, "tests"))
-sys.path.insert(0, os.path.join(SOURCE, "tests", "serve"))
 import openai  # noqa: E402
 from harness import check, finish  # noqa: E402
 from server import Server  # noqa: E402

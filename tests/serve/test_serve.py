@@ -12,7 +12,6 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(sys.argv[2], "tests"))
-sys.path.insert(0, os.path.join(sys.argv[2], "tests", "serve"))
 from harness import BINARY, SOURCE, check, finish  # noqa: E402
 from server import Server  # noqa: E402
 

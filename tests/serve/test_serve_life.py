@@ -15,7 +15,6 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(sys.argv[2], "tests"))
-sys.path.insert(0, os.path.join(sys.argv[2], "tests", "serve"))
 from harness import BINARY, check, expect, finish, signal, tempfile, tiny_model  # noqa: E402
 from server import Server  # noqa: E402
 

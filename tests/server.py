@@ -80,12 +80,18 @@ class Server:
             time.sleep(0.02)
         self._fail("does not become ready")
 
-    def metric(self, name):
-        """The sum over labels of one metric; None when it is not there."""
+    def metrics(self):
+        """Every metric's sum over its labels, by name."""
         status, text = self.get("/metrics")
         assert status == 200, text
-        found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([-+0-9.eE]+)$", text, re.M)
-        return sum(map(float, found)) if found else None
+        sums = {}
+        for name, value in re.findall(r"^([a-zA-Z_:]+)(?:\{[^}]*\})? ([-+0-9.eE]+)$", text, re.M):
+            sums[name] = sums.get(name, 0.0) + float(value)
+        return sums
+
+    def metric(self, name):
+        """One of them; None when it is not there."""
+        return self.metrics().get(name)
 
     def idle(self):
         """None, or what keeps the engine from being idle."""
