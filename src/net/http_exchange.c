@@ -11,7 +11,7 @@
 #include "net/http_write.h"
 
 #define HEAD_BYTES    4096 /* fields of an answer; the handler's are short */
-#define KEEP_OUT_ROOM ((size_t)65536)
+#define KEEP_OUT_ROOM ((size_t)16384)
 
 static struct conn *conn_of(struct http_exchange *x)
 {
@@ -30,21 +30,18 @@ void *http_exchange_user(const struct http_exchange *x)
 
 /* ---------------------------------------------------------------- the queue */
 
-static bool is_soft(int e)
+static bool is_full(int e)
 {
-    return e == EAGAIN || e == EWOULDBLOCK || e == EINTR;
+    return e == EAGAIN || e == EWOULDBLOCK;
 }
 
 /* The rest waits for the socket; a peer that takes nothing for stall_ns is dropped. */
 static void wait_for_socket(struct conn *c, bool progress)
 {
-    bool waits = event_pending(&c->write_ev, EV_WRITE, NULL);
-    if (progress || !waits) {
+    if (c->state == CONN_HANDLING && (progress || !c->blocked)) {
         event_add(&c->timer_ev, c->server->stall_tv);
     }
-    if (!waits) {
-        event_add(&c->write_ev, NULL);
-    }
+    c->blocked = true;
 }
 
 bool http_conn_flush(struct conn *c)
@@ -55,7 +52,10 @@ bool http_conn_flush(struct conn *c)
     bool progress = false;
     while (c->out_at < c->out.len) {
         ssize_t n = send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at, MSG_NOSIGNAL);
-        if (n < 0 && is_soft(errno)) {
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && is_full(errno)) {
             wait_for_socket(c, progress);
             return true;
         }
@@ -72,9 +72,10 @@ bool http_conn_flush(struct conn *c)
     } else {
         strbuf_clear(&c->out);
     }
-    if (c->state == CONN_HANDLING) {
+    if (c->blocked && c->state == CONN_HANDLING) {
         event_del(&c->timer_ev);
     }
+    c->blocked = false;
     return true;
 }
 
@@ -106,33 +107,36 @@ static bool enqueue(struct conn *c, const struct iovec *parts, int n, size_t ski
     return true;
 }
 
-/* All parts in one system call where the socket takes them. */
+/* All parts, behind what already waits, in one system call where the socket takes them. */
 static bool put(struct conn *c, struct iovec *parts, int n)
 {
     if (c->state == CONN_CLOSED) {
         return false;
     }
-    size_t sent = 0;
-    if (c->out_at == c->out.len) {
-        struct msghdr m = {.msg_iov = parts, .msg_iovlen = (size_t)n};
-        ssize_t rc = sendmsg(c->fd, &m, MSG_NOSIGNAL);
-        if (rc < 0 && !is_soft(errno)) {
-            http_conn_close(c, HTTP_GONE_CLOSED);
-            return false;
-        }
-        sent = rc > 0 ? (size_t)rc : 0;
+    if (c->out_at < c->out.len) {
+        return enqueue(c, parts, n, 0) && (c->blocked || http_conn_flush(c));
     }
+    struct msghdr m = {.msg_iov = parts, .msg_iovlen = (size_t)n};
+    ssize_t sent;
+    do {
+        sent = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0 && !is_full(errno)) {
+        http_conn_close(c, HTTP_GONE_CLOSED);
+        return false;
+    }
+    size_t done = sent > 0 ? (size_t)sent : 0;
     size_t total = 0;
     for (int i = 0; i < n; i++) {
         total += parts[i].iov_len;
     }
-    if (sent == total) {
+    if (done == total) {
         return true;
     }
-    if (!enqueue(c, parts, n, sent)) {
+    if (!enqueue(c, parts, n, done)) {
         return false;
     }
-    wait_for_socket(c, sent > 0);
+    wait_for_socket(c, done > 0);
     return true;
 }
 
@@ -166,14 +170,27 @@ static size_t write_head(const struct conn *c, char *out, int status, const char
 
 /* ---------------------------------------------------------------- whole answers */
 
+/* An answer begins. If the body is still being read, nobody will look at the rest of it. */
+static void begin_answer(struct conn *c)
+{
+    assert(!c->x.begun && !c->x.ended);
+    c->x.begun = true;
+    c->x.keep_alive = c->x.keep_alive && !c->server->closing && c->state != CONN_BODY;
+    if (c->state == CONN_BODY) {
+        c->state = CONN_HANDLING;
+        event_del(&c->timer_ev);
+    }
+    if (c->blocked) { /* by the 100 of Expect: from here on it is a stall */
+        event_add(&c->timer_ev, c->server->stall_tv);
+    }
+}
+
 void http_exchange_answer(struct http_exchange *x, int status, const char *content_type,
                           const char *body, size_t len, const struct http_field *fields,
                           size_t n_fields)
 {
     struct conn *c = conn_of(x);
-    assert(!x->begun && !x->ended);
-    x->begun = true;
-    x->keep_alive = x->keep_alive && !c->server->closing;
+    begin_answer(c);
     char head[HEAD_BYTES];
     size_t head_len = write_head(c, head, status, content_type, &len, fields, n_fields);
     assert(head_len > 0);
@@ -211,15 +228,18 @@ bool http_exchange_begin(struct http_exchange *x, int status, const char *conten
                          const struct http_field *fields, size_t n_fields)
 {
     struct conn *c = conn_of(x);
-    assert(!x->begun && !x->ended);
-    x->begun = true;
+    begin_answer(c);
     x->chunked = !x->old && !x->is_head;
-    x->keep_alive = x->keep_alive && !x->old && !c->server->closing;
+    x->keep_alive = x->keep_alive && !x->old;
     char head[HEAD_BYTES];
     size_t len = write_head(c, head, status, content_type, NULL, fields, n_fields);
     assert(len > 0);
     struct iovec part = {.iov_base = head, .iov_len = len};
-    return put(c, &part, 1);
+    if (!enqueue(c, &part, 1, 0)) {
+        return false;
+    }
+    http_conn_kick(c); /* in case that the first write is long in coming */
+    return true;
 }
 
 bool http_exchange_write(struct http_exchange *x, const void *data, size_t len)
@@ -246,7 +266,7 @@ void http_exchange_end(struct http_exchange *x)
     assert(x->begun && !x->ended);
     x->ended = true;
     struct iovec part = {.iov_base = HTTP_LAST_CHUNK, .iov_len = sizeof HTTP_LAST_CHUNK - 1};
-    if (!x->chunked || put(c, &part, 1)) {
+    if (x->chunked ? put(c, &part, 1) : c->blocked || http_conn_flush(c)) {
         http_conn_answered(c);
     }
 }

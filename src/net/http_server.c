@@ -3,12 +3,12 @@
  */
 #include "net/http_server.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,7 +25,8 @@
 #define LINGER_NS      (2 * NS_PER_S)
 #define LINGER_BYTES   ((size_t)65536)
 #define BODY_RATE      1024U /* bytes a second, after body_ns */
-#define KEEP_BODY_ROOM ((size_t)65536)
+#define READ_BURST     64    /* reads of one connection in one turn of the loop */
+#define KEEP_BODY_ROOM ((size_t)16384)
 
 /* ---------------------------------------------------------------- time limits */
 
@@ -65,6 +66,16 @@ static void resume_accepting(struct http_server *s)
     }
 }
 
+/* The body was handled, or nobody will. */
+static void drop_body(struct conn *c)
+{
+    c->server->body_bytes -= c->body_text.len;
+    if (c->body_text.capacity > KEEP_BODY_ROOM) {
+        strbuf_deinit(&c->body_text);
+    }
+    strbuf_clear(&c->body_text);
+}
+
 void http_conn_close(struct conn *c, enum http_gone why)
 {
     struct http_server *s = c->server;
@@ -73,11 +84,11 @@ void http_conn_close(struct conn *c, enum http_gone why)
     }
     bool handled = (c->state == CONN_HANDLING || c->state == CONN_BODY) && !c->x.ended;
     c->state = CONN_CLOSED;
-    event_del(&c->read_ev);
-    event_del(&c->write_ev);
+    event_del(&c->io_ev);
     event_del(&c->timer_ev);
     event_del(&c->kick_ev);
     close(c->fd);
+    drop_body(c);
     if (c->next != NULL) {
         c->next->prev = c->prev;
     }
@@ -100,16 +111,9 @@ void http_conn_close(struct conn *c, enum http_gone why)
     resume_accepting(s);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg);
-
-/* EV_READ, or EV_CLOSED alone where there is no room for more input. */
-static void watch_input(struct conn *c, short what)
+void http_conn_kick(struct conn *c)
 {
-    c->input_full = (what & EV_READ) == 0;
-    event_del(&c->read_ev);
-    event_assign(&c->read_ev, c->server->config.base, c->fd, (short)(what | EV_PERSIST),
-                 on_readable, c);
-    event_add(&c->read_ev, NULL);
+    event_active(&c->kick_ev, EV_TIMEOUT, 0);
 }
 
 /* Output is on its way or there: what the peer still sends is read and dropped, so that the system
@@ -120,9 +124,7 @@ static void begin_linger(struct conn *c)
     c->linger_left = LINGER_BYTES;
     shutdown(c->fd, SHUT_WR);
     arm(c, c->server->linger_tv);
-    if (c->input_full) {
-        watch_input(c, EV_READ);
-    }
+    http_conn_kick(c);
 }
 
 void http_conn_answered(struct conn *c)
@@ -143,7 +145,9 @@ void http_conn_answered(struct conn *c)
     c->x = (struct http_exchange){0};
     c->state = CONN_HEAD;
     arm(c, c->server->idle_tv);
-    event_active(&c->kick_ev, EV_TIMEOUT, 0);
+    if (!c->is_reading && (c->in_len > 0 || c->unread)) {
+        http_conn_kick(c);
+    }
 }
 
 /* ---------------------------------------------------------------- requests in */
@@ -151,7 +155,7 @@ void http_conn_answered(struct conn *c)
 static void begin_request(struct conn *c)
 {
     http_request_begin(&c->request);
-    strbuf_clear(&c->body_text);
+    c->head_timed = false;
 }
 
 static void begin_exchange(struct conn *c)
@@ -181,11 +185,20 @@ static void dispatch(struct conn *c)
     if (c->state == CONN_CLOSED) {
         return;
     }
+    drop_body(c);
     consume(c, head_bytes);
     begin_request(c);
-    if (c->body_text.capacity > KEEP_BODY_ROOM) {
-        strbuf_deinit(&c->body_text);
+}
+
+static bool keep_body(struct conn *c, const char *data, size_t len)
+{
+    struct http_server *s = c->server;
+    if (len > s->config.max_bodies_bytes - s->body_bytes) {
+        return false;
     }
+    strbuf_append(&c->body_text, data, len);
+    s->body_bytes += c->body_text.failed ? 0 : len;
+    return !c->body_text.failed;
 }
 
 /* Body bytes stand behind the head. True: go on with what is left. */
@@ -201,9 +214,8 @@ static bool take_body(struct conn *c)
             http_body_next(&c->body, c->in + at, c->in_len - at, &used, &data, &data_len);
         at += used;
         if (o == HTTP_BODY_DATA) {
-            strbuf_append(&c->body_text, data, data_len);
-            if (c->body_text.failed) {
-                http_conn_refuse(c, 503, "out of memory");
+            if (!keep_body(c, data, data_len)) {
+                http_conn_refuse(c, 503, "no memory for another large request now");
                 return false;
             }
             continue;
@@ -227,15 +239,38 @@ static bool has_body(const struct http_head *h)
     return h->framing == HTTP_CHUNKED || (h->framing == HTTP_LENGTH && h->content_length > 0);
 }
 
+/* The handler has seen the head; now the body, if there is any. True: go on. */
+static bool begin_body(struct conn *c, bool has_bytes)
+{
+    const struct http_server *s = c->server;
+    const struct http_head *h = &c->request.head;
+    c->state = CONN_BODY;
+    if (h->framing == HTTP_LENGTH && h->content_length > s->config.max_body_bytes) {
+        http_conn_refuse(c, 413, http_bad_text(HTTP_BAD_BODY_LARGE));
+        return false;
+    }
+    http_body_begin(&c->body, h, s->config.max_body_bytes);
+    c->body_seen = 0;
+    if (!has_bytes) {
+        return true;
+    }
+    arm(c, s->body_tv);
+    if (c->request.expect_continue && c->in_len == h->bytes) {
+        strbuf_puts(&c->out, HTTP_CONTINUE);
+        return http_conn_flush(c);
+    }
+    return true;
+}
+
 /* A head is complete. True: go on. */
 static bool take_head(struct conn *c)
 {
     const struct http_server *s = c->server;
     const struct http_handler *h = &s->config.handler;
-    begin_exchange(c);
-    c->state = CONN_HANDLING;
     size_t head_bytes = c->request.head.bytes;
     bool body = has_body(&c->request.head);
+    begin_exchange(c);
+    c->state = CONN_HANDLING;
     event_del(&c->timer_ev);
     if (h->on_head != NULL) {
         bool keep_alive = c->x.keep_alive;
@@ -247,28 +282,11 @@ static bool take_head(struct conn *c)
         if (c->state == CONN_HEAD || c->x.begun) { /* answered */
             consume(c, head_bytes);
             begin_request(c);
-            return false; /* kick_ev goes on */
+            return true;
         }
         c->x.keep_alive = keep_alive;
     }
-    if (c->request.head.framing == HTTP_LENGTH &&
-        c->request.head.content_length > s->config.max_body_bytes) {
-        http_conn_refuse(c, 413, http_bad_text(HTTP_BAD_BODY_LARGE));
-        return false;
-    }
-    http_body_begin(&c->body, &c->request.head, s->config.max_body_bytes);
-    if (body && c->request.expect_continue && c->in_len == head_bytes) {
-        strbuf_puts(&c->out, HTTP_CONTINUE);
-        if (!http_conn_flush(c)) {
-            return false;
-        }
-    }
-    c->state = CONN_BODY;
-    c->body_seen = 0;
-    if (body) {
-        arm(c, s->body_tv);
-    }
-    return true;
+    return begin_body(c, body);
 }
 
 /* As many requests as c->in holds, one at a time. */
@@ -286,6 +304,10 @@ static void advance(struct conn *c)
         }
         switch (http_request_parse(&c->request, c->in, c->in_len)) {
         case HTTP_MORE:
+            if (!c->head_timed) { /* absolute: not armed again by later bytes */
+                arm(c, c->server->head_tv);
+                c->head_timed = true;
+            }
             return;
         case HTTP_BAD:
             http_conn_refuse(c, http_bad_status(c->request.head.bad),
@@ -300,72 +322,106 @@ static void advance(struct conn *c)
     }
 }
 
+/* ---------------------------------------------------------------- the socket */
+
+/* All of these: true to go on reading. */
+
+static bool linger_read(struct conn *c)
+{
+    char waste[8192];
+    ssize_t n = recv(c->fd, waste, sizeof waste, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return errno == EINTR;
+    }
+    if (n <= 0 || (size_t)n > c->linger_left) {
+        http_conn_close(c, HTTP_GONE_CLOSED);
+        return false;
+    }
+    c->linger_left -= (size_t)n;
+    return true;
+}
+
+/* No room, which happens only while a request is handled. Nothing is read until it is, but the end
+ * of the connection is noticed. */
+static bool look_behind_input(struct conn *c)
+{
+    struct pollfd p = {.fd = c->fd, .events = POLLRDHUP};
+    c->unread = true;
+    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+        http_conn_close(c, HTTP_GONE_CLOSED);
+    }
+    return false;
+}
+
+static bool request_read(struct conn *c)
+{
+    size_t room = CONN_INPUT_BYTES - c->in_len;
+    if (room == 0) {
+        return look_behind_input(c);
+    }
+    if (c->in == NULL && (c->in = mem_resize(NULL, CONN_INPUT_BYTES, 1)) == NULL) {
+        http_conn_close(c, HTTP_GONE_SERVER); /* this peer is dropped, the others go on */
+        return false;
+    }
+    ssize_t n = recv(c->fd, c->in + c->in_len, room, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return errno == EINTR;
+    }
+    if (n <= 0) { /* a FIN behind a complete request means that nobody waits for its answer */
+        http_conn_close(c, HTTP_GONE_CLOSED);
+        return false;
+    }
+    c->in_len += (size_t)n;
+    advance(c);
+    return c->state != CONN_CLOSED;
+}
+
+static void read_input(struct conn *c)
+{
+    bool more = true;
+    c->is_reading = true;
+    c->unread = false;
+    for (int i = 0; i < READ_BURST && more; i++) {
+        more = c->state == CONN_LINGER ? linger_read(c) : request_read(c);
+    }
+    c->is_reading = false;
+    if (c->state == CONN_CLOSED) {
+        return;
+    }
+    if (c->in_len == 0) {
+        mem_free(c->in);
+        c->in = NULL;
+    }
+    if (more) { /* first the others, whom only a timer of the loop lets in */
+        struct timeval now = {0, 0};
+        c->unread = true;
+        event_add(&c->kick_ev, &now);
+    }
+}
+
 static void on_kick(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
     struct conn *c = arg;
-    if (c->input_full) { /* there is room again, or soon will be */
-        watch_input(c, EV_READ);
-    }
-    if (c->state == CONN_HEAD && c->in_len > 0) {
-        arm(c, c->server->head_tv);
+    if (!c->blocked && !http_conn_flush(c)) {
+        return;
     }
     advance(c);
+    if (c->state == CONN_LINGER || (c->state != CONN_CLOSED && c->unread)) {
+        read_input(c);
+    }
 }
 
-static void linger_read(struct conn *c)
-{
-    char waste[8192];
-    ssize_t n = recv(c->fd, waste, sizeof waste, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    }
-    if (n <= 0 || (size_t)n >= c->linger_left) {
-        http_conn_close(c, HTTP_GONE_CLOSED);
-        return;
-    }
-    c->linger_left -= (size_t)n;
-}
-
-static void on_readable(evutil_socket_t fd, short what, void *arg)
-{
-    struct conn *c = arg;
-    if (c->state == CONN_LINGER) {
-        linger_read(c);
-        return;
-    }
-    if ((what & EV_CLOSED) != 0) {
-        http_conn_close(c, HTTP_GONE_CLOSED);
-        return;
-    }
-    size_t room = CONN_INPUT_BYTES - c->in_len;
-    if (room == 0) { /* heads are bounded and bodies taken out: only while handling */
-        watch_input(c, EV_CLOSED);
-        return;
-    }
-    ssize_t n = recv(fd, c->in + c->in_len, room, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    }
-    if (n <= 0) { /* a FIN behind a complete request means that nobody waits for its answer */
-        http_conn_close(c, HTTP_GONE_CLOSED);
-        return;
-    }
-    if (c->state == CONN_HEAD && c->in_len == 0) {
-        arm(c, c->server->head_tv); /* absolute: not armed again by later bytes */
-    }
-    c->in_len += (size_t)n;
-    advance(c);
-}
-
-static void on_writable(evutil_socket_t fd, short what, void *arg)
+static void on_socket(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
-    (void)what;
     struct conn *c = arg;
-    if (http_conn_flush(c) && c->out_at == c->out.len && c->x.ended) {
+    if ((what & EV_WRITE) != 0 && c->blocked && http_conn_flush(c) && !c->blocked && c->x.ended) {
         http_conn_answered(c);
+    }
+    if (c->state != CONN_CLOSED && (what & (EV_READ | EV_CLOSED)) != 0) {
+        read_input(c);
     }
 }
 
@@ -377,8 +433,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     struct conn *c = arg;
     struct http_server *s = c->server;
     if (c->state == CONN_BODY) {
-        uint64_t least = BODY_RATE * (s->config.body_ns / NS_PER_S);
-        if (c->body.total_bytes - c->body_seen >= (least > 0 ? least : 1)) {
+        uint64_t least = BODY_RATE * s->config.body_ns / NS_PER_S;
+        if (c->body.total_bytes - c->body_seen >= least) {
             c->body_seen = c->body.total_bytes;
             arm(c, s->body_tv);
             return;
@@ -402,8 +458,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void welcome(struct http_server *s, int fd)
 {
     struct conn *c = mem_alloc(1, sizeof *c);
-    if (c == NULL || (c->in = mem_alloc(CONN_INPUT_BYTES, 1)) == NULL) {
-        mem_free(c);
+    if (c == NULL) {
         close(fd); /* this peer is dropped, the others go on */
         return;
     }
@@ -413,8 +468,8 @@ static void welcome(struct http_server *s, int fd)
     c->fd = fd;
     c->state = CONN_HEAD;
     struct event_base *base = s->config.base;
-    event_assign(&c->read_ev, base, fd, EV_READ | EV_PERSIST, on_readable, c);
-    event_assign(&c->write_ev, base, fd, EV_WRITE, on_writable, c);
+    event_assign(&c->io_ev, base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+                 on_socket, c);
     event_assign(&c->timer_ev, base, -1, 0, on_timer, c);
     event_assign(&c->kick_ev, base, -1, 0, on_kick, c);
     c->next = s->conns;
@@ -425,7 +480,7 @@ static void welcome(struct http_server *s, int fd)
     s->counts.connections++;
     s->counts.accepted++;
     begin_request(c);
-    if (event_add(&c->read_ev, NULL) != 0) {
+    if (event_add(&c->io_ev, NULL) != 0) {
         http_conn_close(c, HTTP_GONE_SERVER);
         return;
     }
@@ -518,13 +573,16 @@ static enum status listen_on(const char *host, uint16_t port, int *out, struct e
 
 static uint16_t port_of(int fd)
 {
-    struct sockaddr_storage address;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {.v6 = {.sin6_family = AF_UNSPEC}};
     socklen_t len = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+    if (getsockname(fd, &address.any, &len) != 0) {
         return 0;
     }
-    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                               : ((struct sockaddr_in *)&address)->sin_port);
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 static void set_defaults(struct http_server_config *c)
@@ -532,6 +590,7 @@ static void set_defaults(struct http_server_config *c)
     c->host = c->host != NULL ? c->host : "127.0.0.1";
     c->max_connections = c->max_connections > 0 ? c->max_connections : HTTP_SERVER_MAX_CONNECTIONS;
     c->max_body_bytes = c->max_body_bytes > 0 ? c->max_body_bytes : HTTP_MAX_BODY_BYTES;
+    c->max_bodies_bytes = c->max_bodies_bytes > 0 ? c->max_bodies_bytes : HTTP_SERVER_MAX_BODIES;
     c->max_output_bytes = c->max_output_bytes > 0 ? c->max_output_bytes : HTTP_SERVER_MAX_OUTPUT;
     c->head_ns = c->head_ns > 0 ? c->head_ns : HTTP_SERVER_HEAD_NS;
     c->body_ns = c->body_ns > 0 ? c->body_ns : HTTP_SERVER_BODY_NS;
@@ -542,6 +601,13 @@ static void set_defaults(struct http_server_config *c)
 enum status http_server_create(const struct http_server_config *config, struct http_server **out,
                                struct error *err)
 {
+    const int needed = EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE;
+    if ((event_base_get_features(config->base) & needed) != needed) {
+        return error_set(err, STATUS_UNSUPPORTED, -1,
+                         "the HTTP server needs epoll, libevent chose %s; is an EVENT_NO... "
+                         "variable set?",
+                         event_base_get_method(config->base));
+    }
     struct http_server *s = mem_alloc(1, sizeof *s);
     if (s == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the HTTP server");

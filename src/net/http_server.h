@@ -3,13 +3,13 @@
  *
  * It owns its sockets and runs on one thread, the base's. It knows nothing of paths or JSON. One
  * request at a time per connection, answered in order (pipelined bytes wait). What it bounds: head
- * (HTTP_MAX_HEAD_BYTES, and an absolute deadline), body (size, least rate), idle time, connections
- * in all, output of a stream not yet taken by the peer (then the peer is dropped; a whole answer
- * may have any size), time without progress of a write. At EMFILE it stops accepting for a moment
- * instead of spinning. Bad requests are answered with the status of http_bad_status and a closed
- * connection, after a lingering read so that the peer sees the answer. A FIN behind a complete
- * request counts as "gone" (docs/HTTP.md).
- * TLS is left to a proxy.
+ * (HTTP_MAX_HEAD_BYTES, and an absolute deadline), body (size, least rate, and the sum of all that
+ * are under way: 503), idle time, connections in all, output of a stream not yet taken by the peer
+ * (then the peer is dropped; a whole answer may have any size), time without progress of a write.
+ * At EMFILE it stops accepting for a moment instead of spinning. Bad requests are answered with the
+ * status of http_bad_status and a closed connection, after a lingering read so that the peer sees
+ * the answer. A FIN behind a complete request counts as "gone" (docs/HTTP.md). TLS is left to a
+ * proxy.
  */
 #ifndef LLMSCHED_NET_HTTP_SERVER_H
 #define LLMSCHED_NET_HTTP_SERVER_H
@@ -61,21 +61,25 @@ struct http_server_config {
     /* 0: the default beside it. */
     uint32_t max_connections; /* HTTP_SERVER_MAX_CONNECTIONS */
     size_t max_body_bytes;    /* HTTP_MAX_BODY_BYTES */
+    size_t max_bodies_bytes;  /* HTTP_SERVER_MAX_BODIES: of all requests together */
     size_t max_output_bytes;  /* HTTP_SERVER_MAX_OUTPUT: of a stream, queued for one peer */
     uint64_t head_ns;         /* HTTP_SERVER_HEAD_NS: first to last byte of a head, absolute */
-    uint64_t body_ns;         /* HTTP_SERVER_BODY_NS: then at least 1 KiB/s */
+    uint64_t body_ns;         /* HTTP_SERVER_BODY_NS: in each such span at least 1 KiB/s */
     uint64_t idle_ns;         /* HTTP_SERVER_IDLE_NS: between requests */
     uint64_t stall_ns;        /* HTTP_SERVER_STALL_NS: a write without progress */
 };
 
 #define HTTP_SERVER_MAX_CONNECTIONS 4096U
 #define HTTP_SERVER_MAX_OUTPUT      ((size_t)1 << 20)
-#define HTTP_SERVER_HEAD_NS         (10 * 1000000000ULL)
-#define HTTP_SERVER_BODY_NS         (10 * 1000000000ULL)
-#define HTTP_SERVER_IDLE_NS         (60 * 1000000000ULL)
-#define HTTP_SERVER_STALL_NS        (30 * 1000000000ULL)
+/* 32 of the largest bodies: without it, every connection could hold one. */
+#define HTTP_SERVER_MAX_BODIES ((size_t)256 << 20)
+#define HTTP_SERVER_HEAD_NS    (10 * 1000000000ULL)
+#define HTTP_SERVER_BODY_NS    (10 * 1000000000ULL)
+#define HTTP_SERVER_IDLE_NS    (60 * 1000000000ULL)
+#define HTTP_SERVER_STALL_NS   (30 * 1000000000ULL)
 
-/* Listens at once. Errors: UNREACHABLE or IO naming host, port and the fix (port in use). */
+/* Listens at once. Errors: USAGE (no such host), IO naming host, port and the fix (port in use),
+ * UNSUPPORTED (a base without edges and early close), NO_MEMORY. */
 enum status http_server_create(const struct http_server_config *config, struct http_server **out,
                                struct error *err) MUST_USE;
 /* Ends every exchange with on_gone(SERVER), closes everything. */
@@ -103,8 +107,9 @@ struct http_field {
     const char *value;
 };
 
-/* A whole answer; ends the exchange. Status >= 400 from on_head closes the connection if a body was
- * under way. content_type NULL: no body. A HEAD request gets the head alone. */
+/* A whole answer; ends the exchange. Before the body was read it closes the connection.
+ * content_type NULL: no body. A HEAD request gets the head alone. fields: what may stand in a head,
+ * 3 KiB in all; asserted. */
 void http_exchange_answer(struct http_exchange *x, int status, const char *content_type,
                           const char *body, size_t len, const struct http_field *fields,
                           size_t n_fields);
@@ -116,7 +121,7 @@ bool http_exchange_begin(struct http_exchange *x, int status, const char *conten
 /* One chunk, handed to the socket before it returns as far as the socket takes it (one system call,
  * TCP_NODELAY). len >= 1. False: gone. */
 bool http_exchange_write(struct http_exchange *x, const void *data, size_t len) MUST_USE;
-/* The last chunk; ends the exchange. data may be NULL. */
+/* The last chunk; ends the exchange. */
 void http_exchange_end(struct http_exchange *x);
 
 #endif

@@ -5,6 +5,10 @@
  *
  * A closed connection is not freed at once: whoever is up the stack may still hold it. It goes to
  * the server's graveyard, which an event of its own empties.
+ *
+ * Sockets are watched by edges. So a full input is no reason to spin, and a reset is still noticed
+ * behind it, which libevent does not tell a level-triggered EV_CLOSED. In exchange, whoever stops
+ * reading before the socket is empty must set `unread`, and come back by a kick.
  */
 #ifndef LLMSCHED_NET_HTTP_SERVER_INT_H
 #define LLMSCHED_NET_HTTP_SERVER_INT_H
@@ -43,21 +47,23 @@ struct conn {
     struct conn *prev;
     int fd;
     enum conn_state state;
-    struct event read_ev;
-    struct event write_ev;
+    struct event io_ev;
     struct event timer_ev;
-    struct event kick_ev; /* the next request, outside the handler's stack */
+    struct event kick_ev; /* what must not happen on the handler's stack */
 
-    char *in; /* [CONN_INPUT_BYTES] */
+    char *in; /* [CONN_INPUT_BYTES], or NULL while there is nothing to hold */
     size_t in_len;
     struct http_request request;
     struct http_body body;
     struct strbuf body_text;
     uint64_t body_seen; /* body bytes at the last look of the timer */
-    bool input_full;    /* only the end of the connection is watched */
+    bool head_timed;    /* the deadline of the head under way runs */
+    bool is_reading;    /* inside read_input, which looks at all that is there */
+    bool unread;        /* the socket may have input of which no edge will tell */
 
     struct strbuf out; /* [out_at, len) is not yet taken by the socket */
     size_t out_at;
+    bool blocked; /* the socket is full; an edge will tell */
     size_t linger_left;
 };
 
@@ -78,6 +84,7 @@ struct http_server {
     const struct timeval *linger_tv;
     struct conn *conns;
     struct conn *graveyard;
+    size_t body_bytes; /* held for all requests under way */
     struct http_server_counts counts;
 };
 
@@ -85,6 +92,8 @@ struct http_server {
 void http_conn_close(struct conn *c, enum http_gone why);
 /* The answer is complete in out: the next request, or the end, once it is written. */
 void http_conn_answered(struct conn *c);
+/* Goes on from the loop: flushes, parses, reads. */
+void http_conn_kick(struct conn *c);
 /* Hands out's bytes to the socket. False: the connection is closed. */
 bool http_conn_flush(struct conn *c) MUST_USE;
 /* An answer of the server itself; then the connection ends. */
