@@ -46,6 +46,7 @@ bool bench_is_finished(const struct bench *b, const struct cell *cell);
 
 /* remote_find.c: rows over HTTP. */
 bool bench_has_local(const struct bench *b);
+bool bench_has_runs(const struct bench *b, uint32_t spec);
 /* b->rows with parsed endpoints. Errors: USAGE. */
 enum status bench_open_rows(struct bench *b, struct error *err);
 /* Asks the server of each row that has cells left; fills b->rows and the results' servers. Errors:

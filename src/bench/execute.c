@@ -70,12 +70,12 @@ static bool is_away(const struct bench *b, const struct cell *c)
     return b->rows[c->spec].is_away;
 }
 
-/* A server that never answered is none of the plan. */
+/* A server that never answered is none of the plan; one that did once is. */
 static uint64_t planned_cells(const struct bench *b)
 {
     uint64_t n = 0;
     for (uint32_t i = 0; i < b->n_cells; i++) {
-        n += !is_away(b, &b->cells[i]) || bench_is_finished(b, &b->cells[i]);
+        n += !is_away(b, &b->cells[i]) || bench_has_runs(b, b->cells[i].spec);
     }
     return n;
 }
@@ -282,7 +282,7 @@ enum status bench_execute(struct bench *b, const struct bench_hooks *hooks, stru
     if (s == STATUS_OK) {
         print_provenance(b, hooks);
         s = run_cells(b, hooks, err);
-        b->results.partial = s != STATUS_OK;
+        b->results.partial = b->results.n_runs < b->results.settings.runs_planned;
     }
     return s;
 }

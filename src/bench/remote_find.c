@@ -159,6 +159,16 @@ enum status bench_note_servers(struct bench *b, struct error *err)
     return s;
 }
 
+bool bench_has_runs(const struct bench *b, uint32_t spec)
+{
+    for (size_t i = 0; i < b->results.n_runs; i++) {
+        if (strcmp(b->results.runs[i].scheduler, b->options.specs[spec].label) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A row that is continued must find the model with which it was begun. */
 static enum status check_resumed(const struct bench *b, uint32_t spec, struct error *err)
 {
@@ -195,12 +205,17 @@ static enum status find_one(struct bench *b, uint32_t spec, struct error *err)
     enum status s =
         remote_identify(&row->config, b->options.remote.served_model, &row->identity, &why);
     row->is_known = s == STATUS_OK;
+    if (s == STATUS_OK && row->identity.n_models > 1 && b->options.remote.served_model == NULL) {
+        log_info("%s serves %u models; %s is measured, --served-model takes another", label,
+                 row->identity.n_models, row->identity.model);
+    }
     if (s == STATUS_OK && !b->options.dry_run) {
         s = probe(b, row, &why);
     }
     if (s == STATUS_UNREACHABLE) {
         row->is_away = true;
-        return set_facts(b, spec, SERVER_UNREACHABLE, why.message, err);
+        return set_facts(b, spec, bench_has_runs(b, spec) ? SERVER_LOST : SERVER_UNREACHABLE,
+                         why.message, err);
     }
     if (s != STATUS_OK) {
         error_prefix(&why, "%s", label);
@@ -211,32 +226,37 @@ static enum status find_one(struct bench *b, uint32_t spec, struct error *err)
     return s == STATUS_OK ? set_facts(b, spec, SERVER_OK, "", err) : s;
 }
 
-/* Against what runs in process, or else against the first server. */
+/* Why no ratio is drawn between a server and `other` (a model and its arithmetic); "": it may be.
+ */
+static void compare_model(const struct server_facts *f, const char *model, const char *dtype,
+                          char *why, size_t size)
+{
+    why[0] = '\0';
+    if (!remote_same_model(f->model, model)) {
+        snprintf(why, size, "it serves %.80s, the others run %.80s", f->model, model);
+    } else if (f->dtype[0] != '\0' && dtype[0] != '\0' && strcmp(f->dtype, dtype) != 0) {
+        snprintf(why, size, "it computes in %.40s, the others in %.40s", f->dtype, dtype);
+    }
+}
+
+/* Against what runs in process, or else against the first server. Facts of rows that are finished
+ * come from the journal. */
 static void compare_models(struct bench *b)
 {
-    const struct remote_row *first = NULL;
-    bool local = bench_has_local(b);
+    const char *model = bench_has_local(b) ? b->options.model.model : NULL;
+    const char *dtype = "f32";
     for (uint32_t i = 0; i < b->options.n_specs; i++) {
         struct remote_row *row = &b->rows[i];
-        if (!row->is_known) {
+        const struct server_facts *f = results_server(&b->results, b->options.specs[i].label);
+        if (f == NULL || f->model[0] == '\0') {
             continue;
         }
-        const char *ours = b->options.model.model;
-        row->is_ours = remote_same_model(row->identity.model, ours);
-        first = first == NULL ? row : first;
-        const char *other = local ? ours : first->identity.model;
-        char dtype[64];
-        char other_dtype[64] = "f32";
-        bool says =
-            remote_dtype(row->identity.cache_config, dtype, sizeof dtype) &&
-            (local || remote_dtype(first->identity.cache_config, other_dtype, sizeof other_dtype));
-        if (!remote_same_model(row->identity.model, other)) {
-            snprintf(row->incomparable, sizeof row->incomparable,
-                     "it serves %.80s, the others run %.80s", row->identity.model, other);
-        } else if (says && strcmp(dtype, other_dtype) != 0) {
-            snprintf(row->incomparable, sizeof row->incomparable,
-                     "it computes in %.40s, the others in %.40s", dtype, other_dtype);
+        if (model == NULL) {
+            model = f->model;
+            dtype = f->dtype;
         }
+        row->is_ours = remote_same_model(f->model, b->options.model.model);
+        compare_model(f, model, dtype, row->incomparable, sizeof row->incomparable);
     }
 }
 
@@ -250,7 +270,8 @@ static void warn_of_away(const struct bench *b)
         const char *label = b->options.specs[i].label;
         const struct server_facts *facts = results_server(&b->results, label);
         if (b->rows[i].is_away) {
-            log_warn("%s is unreachable and not measured: %s; " HOW_TO_START, label, facts->why);
+            log_warn("%s is unreachable and not measured now: %s; " HOW_TO_START, label,
+                     facts->why);
         } else if (facts != NULL && facts->refused_fields[0] != '\0') {
             log_warn("%s: the server refuses %s; its requests go without", label,
                      facts->refused_fields);

@@ -224,7 +224,7 @@ def unreachable(tiny, folder):
     local = ["--model", tiny, "--random-weights", "--threads", "1", "--kv-blocks", "64", "--sizes",
              "3", "--runs", "2"]
     p = expect(args_for(out, url, *local, schedulers=("vllm", "continuous")), 0, env=NO_VARIABLES,
-               err=["vllm is unreachable and not measured", "scheduler/start_server.sh"])
+               err=["vllm is unreachable and not measured now", "scheduler/start_server.sh"])
     stdout = p.stdout.decode()
     check("vllm                  unreachable" in stdout and "PARTIAL" not in stdout, stdout)
     check({r["scheduler"] for r in rows(out, SUMMARIES)} == {"continuous"}, "the others run")
