@@ -109,10 +109,11 @@ static void test_body(void **state)
     assert_int_equal(json_integer_value(json_object_get(b, "seed")), INT64_MAX);
     assert_true(json_is_true(json_object_get(b, "ignore_eos")));
     assert_true(json_is_true(json_object_get(b, "stream")));
+    assert_true(json_is_true(json_object_get(b, "return_token_ids")));
     assert_true(
         json_is_true(json_object_get(json_object_get(b, "stream_options"), "include_usage")));
     json_decref(b);
-    row.refused = CALL_TOP_K | CALL_SEED | CALL_IGNORE_EOS | CALL_STREAM_OPTIONS;
+    row.refused = CALL_TOP_K | CALL_SEED | CALL_IGNORE_EOS | CALL_STREAM_OPTIONS | CALL_TOKEN_IDS;
     b = body_of(&row, &request, "x", 1);
     assert_int_equal(json_object_size(b), 6);
     json_decref(b);
@@ -140,6 +141,7 @@ static void test_fields(void **state)
         {"[{'loc': ('body', 'ignore_eos')}, {'loc': ('body', 'seed')}]",
          CALL_IGNORE_EOS | CALL_SEED, "seed, ignore_eos"},
         {"stream_options: extra", CALL_STREAM_OPTIONS, "stream_options"},
+        {"return_token_ids: extra", CALL_TOKEN_IDS, "return_token_ids"},
         {"model is too hot", 0, ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
