@@ -37,6 +37,10 @@ char *mem_strdup(const char *text) MUST_USE;
 
 void mem_free(void *p);
 
+/* Gives memory that is free but kept for later (between pieces in use, too) back to the system.
+ * Takes about a millisecond; for a moment when nobody waits. Does nothing without glibc. */
+void mem_trim(void);
+
 /* Zeroed address space for a large store that fills slowly (KV pages): the kernel gives each page
  * when it is first touched, so memory in use grows with what is written, not with bytes. Page
  * aligned. NULL when refused. Owner: the caller, who frees with mem_unreserve and the same bytes.

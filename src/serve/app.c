@@ -92,6 +92,8 @@ static void on_tick(evutil_socket_t fd, short what, void *self)
     }
     if (a->n_exchanges > 0) {
         event_add(a->tick, &(struct timeval){.tv_sec = 1});
+    } else {
+        mem_trim(); /* none has begun for a second: that would have put the tick off */
     }
 }
 
