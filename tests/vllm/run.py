@@ -79,23 +79,47 @@ def counted(port, before, names, want):
     return got
 
 
+def varied_prompts(path, n):
+    """n prompts of 6 to some 60 tokens, with characters of one to four bytes; gives the first."""
+    words = "why does a queue grow when requests arrive in bursts — naïve batching, 東京 🌟 and more".split()
+    texts = [" ".join((words * 4)[i % 7:i % 7 + 3 + 7 * i % 40]) + f" {i}" for i in range(n)]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write("\n".join(texts) + "\n")
+    return texts[0]
+
+
+def tokens_of(port, text):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    c.request("POST", "/tokenize", json.dumps({"prompt": text}), {"Content-Type": "application/json"})
+    count = json.loads(c.getresponse().read())["count"]
+    c.close()
+    return count
+
+
 COUNTERS = ("vllm:request_success_total", "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
 
 
 def check_counters(binary, out, port, label, n, arguments):
+    first = varied_prompts(out / "varied.txt", 100)
+    # Before the first run the row sends one request of one token, to see which fields are taken.
+    probe = [1, 1, tokens_of(port, first)]
     before = metrics(port)
-    r = row(binary, out, port, ["--sizes", n, "--warmup", 0, *arguments])
-    ours = [float(r[k]) for k in ("successful_requests", "output_tokens", "server_prompt_tokens")]
-    theirs = counted(port, before, COUNTERS, ours)
+    r = row(binary, out, port, ["--sizes", n, "--warmup", 0, "--prompts", out / "varied.txt",
+                                *arguments])
+    ours = [int(r[k]) for k in ("successful_requests", "output_tokens", "server_prompt_tokens")]
+    theirs = counted(port, before, COUNTERS, [a + b for a, b in zip(ours, probe)])
+    theirs = [int(a - b) for a, b in zip(theirs, probe)]
     print(f"{label}: {r['throughput_req_per_sec']} req/s, tokens by {r['token_source']}, "
           f"{r['tokens_per_event']} tokens an event")
     check(r["failed_requests"] == "0" and ours[0] == n,
           f"{label}: {r['successful_requests']} of {n} requests are ok ({r['errors']})")
-    check(ours == theirs, f"{label}: requests, output and prompt tokens: row {ours}, server {theirs}")
+    check(ours == theirs,
+          f"{label}: requests, output and prompt tokens: row {ours}, server {theirs} (less the probe)")
+    check(float(r["tokens_per_event"]) == 1, f"{label}: every token was seen")
     with open(out / "benchmark_detailed_metrics.csv", newline="") as f:
         prompt_tokens = sum(int(d["input_tokens"]) for d in csv.DictReader(f))
     check(prompt_tokens == ours[2],
-          f"{label}: prompt tokens by our tokenizer {prompt_tokens}, by the server's {ours[2]:.0f}")
+          f"{label}: prompt tokens by our tokenizer {prompt_tokens}, by the server's {ours[2]}")
 
 
 def part_counters(binary, folder, out, port):
