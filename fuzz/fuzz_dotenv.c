@@ -19,7 +19,14 @@ static void must(bool good)
 /* In double quotes, which can hold everything. */
 static size_t write_pair(char *out, const struct dotenv_pair *p)
 {
-    size_t n = (size_t)sprintf(out, "export %s=\"", p->name);
+    static const char export[] = "export ";
+    size_t n = sizeof export - 1;
+    size_t name_len = strlen(p->name);
+    memcpy(out, export, n);
+    memcpy(out + n, p->name, name_len);
+    n += name_len;
+    out[n++] = '=';
+    out[n++] = '"';
     for (const char *c = p->value; *c != '\0'; c++) {
         static const char special[] = "\n\r\t\\\"$";
         static const char letters[] = "nrt\\\"$";

@@ -85,7 +85,7 @@ class Server:
         status, text = self.get("/metrics")
         assert status == 200, text
         sums = {}
-        for name, value in re.findall(r"^([a-zA-Z_:]+)(?:\{[^}]*\})? ([-+0-9.eE]+)$", text, re.M):
+        for name, value in re.findall(r"^([a-zA-Z0-9_:]+)(?:\{[^}]*\})? ([-+0-9.eE]+)$", text, re.M):
             sums[name] = sums.get(name, 0.0) + float(value)
         return sums
 

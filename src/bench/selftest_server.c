@@ -139,7 +139,7 @@ static enum status fail_with_log(const struct selftest_server *s, enum status st
 /* The line that `serve` prints once it listens: "http://127.0.0.1:PORT". */
 static enum status read_port(struct selftest_server *s, int fd, struct error *err)
 {
-    char line[256];
+    char line[256] = "";
     size_t len = 0;
     uint64_t until = monotime_now_ns() + START_NS;
     while (len + 1 < sizeof line && memchr(line, '\n', len) == NULL) {
