@@ -71,11 +71,28 @@ void strbuf_printf(struct strbuf *b, const char *fmt, ...)
     va_end(again);
 }
 
+/* Bytes at the beginning that stand for themselves in a JSON string: most of most texts, so they
+ * are appended in one piece. */
+static size_t plain_run(const char *text, size_t n)
+{
+    size_t i = 0;
+    while (i < n && text[i] >= 0x20 && text[i] < 0x7F && text[i] != '"' && text[i] != '\\') {
+        i++;
+    }
+    return i;
+}
+
 void strbuf_json_string(struct strbuf *b, const char *text, size_t n)
 {
     strbuf_putc(b, '"');
     size_t i = 0;
     while (i < n) {
+        size_t plain = plain_run(text + i, n - i);
+        if (plain > 0) {
+            strbuf_append(b, text + i, plain);
+            i += plain;
+            continue;
+        }
         unsigned char c = (unsigned char)text[i];
         if (c == '"' || c == '\\') {
             char pair[2] = {'\\', (char)c};

@@ -210,6 +210,23 @@ static void test_json_string(void **state)
     strbuf_json_string(&b, text, sizeof text - 1);
     assert_string_equal(b.data,
                         "\"a\\\"b\\\\c\\u000a\\u0001\\u007f\xC3\xA9\xEF\xBF\xBDz\xEF\xBF\xBD\"");
+    for (int c = 0x01; c < 0x80;
+         c++) { /* every byte, alone, before, behind and between plain ones */
+        char in[8];
+        char out[16];
+        char want[32];
+        bool escaped = c < 0x20 || c == 0x7F;
+        snprintf(out, sizeof out, escaped ? "\\u%04x" : c == '"' || c == '\\' ? "\\%c" : "%c", c);
+        for (int at = 0; at < 4; at++) {
+            const char *before = at & 1 ? "xy" : "";
+            const char *behind = at & 2 ? "z" : "";
+            snprintf(in, sizeof in, "%s%c%s", before, c, behind);
+            snprintf(want, sizeof want, "\"%s%s%s\"", before, out, behind);
+            strbuf_clear(&b);
+            strbuf_json_string(&b, in, strlen(in));
+            assert_string_equal(b.data, want);
+        }
+    }
     strbuf_deinit(&b);
     mem_fail_at(1, true);
     strbuf_printf(&b, "%d", 5);
