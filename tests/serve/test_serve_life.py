@@ -65,6 +65,7 @@ def wait_until(condition, what, timeout=20):
 def leaving(model, *args):
     """Peers that leave, in every way, leave nothing behind."""
     with Server(BINARY, *model, "--max-seqs", "8") as server:
+        time.sleep(0.3)  # until it has seen the end of the connection that asked for its health
         fds = server.descriptors()
         peers = [send(server, dict(LONG, stream=i % 2 == 0, n=1 + i % 3)) for i in range(12)]
         wait_until(lambda: server.metric("vllm:num_requests_running") == 8, "8 at once")
@@ -74,7 +75,7 @@ def leaving(model, *args):
         why = server.wait_idle(10)
         check(why is None, f"after all peers left: {why}")
         check(server.metric("vllm:http_requests_client_disconnected_total") == 12, "12 peers left")
-        wait_until(lambda: server.descriptors() == fds, "no descriptor is left")
+        wait_until(lambda: server.descriptors() <= fds, "no descriptor is left")
         # The storm of openai-api.md: many long requests, dropped after half a second.
         peers = [send(server, dict(LONG, stream=True)) for _ in range(200)]
         time.sleep(0.5)
@@ -85,7 +86,7 @@ def leaving(model, *args):
         check(status == 200 and time.monotonic() - begin < 5, f"a normal one answers: {status}")
         why = server.wait_idle(10)
         check(why is None, f"after the storm: {why}")
-        wait_until(lambda: server.descriptors() == fds, "no descriptor is left by the storm")
+        wait_until(lambda: server.descriptors() <= fds, "no descriptor is left by the storm")
 
 
 def slow_reader(model):
