@@ -52,10 +52,10 @@ def stall(folder):
     check(p50 >= 0.235, f"a request takes 0.24 s: P50 {p50}")
     check(most >= 0.95 * STALL_S and p99 >= 0.95 * STALL_S and p50 < 0.7 * STALL_S,
           f"the stall is in the tail: P50 {p50}, P99 {p99}, max {most}")
-    gaps = sorted(float(r["longest_gap_s"]) for r in rows(out, "benchmark_detailed_metrics.csv"))
-    hit = [g for g in gaps if g >= 0.8 * STALL_S]
-    check(1 <= len(hit) <= 8, f"those in flight then: {len(hit)} of {len(gaps)} had a gap")
-    check(gaps[len(gaps) // 2] < 0.8 * STALL_S, f"most had none: {gaps[len(gaps) // 2]}")
+    requests = rows(out, "benchmark_detailed_metrics.csv")
+    hit = [r for r in requests  # before its first token, or between two
+           if max(float(r["longest_gap_s"]), float(r["ttft_s"])) >= 0.8 * STALL_S]
+    check(1 <= len(hit) <= 8, f"those in flight then: {len(hit)} of {len(requests)} had a gap")
 
 
 def death(folder):
