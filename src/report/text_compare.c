@@ -1,4 +1,5 @@
 /* text_compare.c - the comparison at the end of a bench. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -320,6 +321,7 @@ void text_warnings(const struct matrix *m, struct strbuf *out)
             (unsigned long long)run->fill_target, (unsigned long long)in_flight);
     }
     for (size_t i = 0; i < m->results->n_runs; i++) {
+        assert(m->results->runs != NULL); /* for the analyser */
         const struct run *run = &m->results->runs[i];
         if (run->summary.failed_requests == 0) {
             continue;
