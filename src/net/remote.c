@@ -128,7 +128,7 @@ static enum status make_connections(struct remote *r, struct error *err)
                          r->config.connections);
     }
     for (uint32_t i = 0; i < r->config.connections; i++) {
-        enum status s = conn_init(&r->conns[i], r, err);
+        enum status s = remote_conn_init(&r->conns[i], r, err);
         if (s != STATUS_OK) {
             return s;
         }
@@ -189,7 +189,7 @@ void remote_destroy(struct remote *r)
         return;
     }
     for (uint32_t i = 0; r->conns != NULL && i < r->config.connections; i++) {
-        conn_deinit(&r->conns[i]);
+        remote_conn_deinit(&r->conns[i]);
     }
     if (r->tick != NULL) {
         event_free(r->tick);
@@ -249,14 +249,14 @@ static bool open_some(struct remote *r, uint32_t most)
     for (uint32_t i = 0; i < r->config.connections && r->opening < most && !r->open_failed; i++) {
         if (r->conns[i].state == CONN_CLOSED) {
             r->opening++;
-            conn_open(&r->conns[i]);
+            remote_conn_open(&r->conns[i]);
         }
     }
     while (r->opening > 0 && !r->open_failed) {
         (void)event_base_loop(r->base, EVLOOP_ONCE);
     }
     for (uint32_t i = 0; r->open_failed && i < r->config.connections; i++) {
-        conn_close(&r->conns[i]);
+        remote_conn_close(&r->conns[i]);
     }
     return !r->open_failed;
 }
@@ -272,7 +272,7 @@ enum status remote_connect(struct remote *r, struct error *err)
     struct remote_conn *next;
     for (struct remote_conn *c = LIST_FIRST(&r->idle); c != NULL; c = next) {
         next = LIST_NEXT(c, link);
-        (void)conn_check(c);
+        (void)remote_conn_check(c);
     }
     /* "localhost" may be ::1 and 127.0.0.1, and the server listen on one: the first that answers
      * is taken for all. */
@@ -304,10 +304,10 @@ void remote_opened(struct remote_conn *c, const char *why)
     }
     if (c->request == NULL) {
         if (why == NULL) {
-            conn_rest(c);
+            remote_conn_rest(c);
         }
     } else if (why == NULL) {
-        conn_send(c);
+        remote_conn_send(c);
     } else {
         remote_answer_fail(c->answer, monotime_now_ns(), REMOTE_FAULT_CONNECT, "%s", why);
         remote_ended(c);
@@ -368,7 +368,7 @@ static struct remote_conn *free_connection(struct remote *r)
 {
     struct remote_conn *c;
     while ((c = LIST_FIRST(&r->idle)) != NULL) {
-        if (conn_check(c)) {
+        if (remote_conn_check(c)) {
             return c;
         }
     }
@@ -382,7 +382,7 @@ static void start(struct remote *r, struct remote_conn *c, const struct request 
     c->answer = &r->run.answers[request->id];
     r->in_flight++;
     if (c->state == CONN_IDLE) {
-        conn_send(c);
+        remote_conn_send(c);
         return;
     }
     uint64_t now = monotime_now_ns();
@@ -391,7 +391,7 @@ static void start(struct remote *r, struct remote_conn *c, const struct request 
         remote_ended(c);
         return;
     }
-    conn_open(c);
+    remote_conn_open(c);
 }
 
 /* Cancelled, with everything that the source gave out. */
@@ -408,7 +408,7 @@ static void cancel_all(struct remote *r)
                 remote_answer_fail(c->answer, now, REMOTE_FAULT_CANCELLED, "%s", why);
             }
             remote_ended(c);
-            conn_close(c);
+            remote_conn_close(c);
         }
     }
     while (r->queue_head < r->queue_tail) {
@@ -488,7 +488,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     struct remote *r = arg;
     uint64_t now = monotime_now_ns();
     for (uint32_t i = 0; i < r->config.connections; i++) {
-        conn_tick(&r->conns[i], now);
+        remote_conn_tick(&r->conns[i], now);
     }
     if (r->is_running && must_stop(r)) {
         remote_pump(r);
@@ -535,7 +535,7 @@ static void end_run(struct remote *r)
     for (uint32_t i = 0; i < r->config.connections; i++) {
         assert(r->conns[i].request == NULL);
         if (r->conns[i].state == CONN_DRAIN) {
-            conn_close(&r->conns[i]);
+            remote_conn_close(&r->conns[i]);
         }
     }
 }

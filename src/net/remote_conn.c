@@ -22,7 +22,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 
 /* ---- states ---- */
 
-enum status conn_init(struct remote_conn *c, struct remote *r, struct error *err)
+enum status remote_conn_init(struct remote_conn *c, struct remote *r, struct error *err)
 {
     enum status s = remote_reader_init(&c->reader, &r->scratch, r->config.keep_events, err);
     if (s != STATUS_OK) {
@@ -38,12 +38,12 @@ enum status conn_init(struct remote_conn *c, struct remote *r, struct error *err
                : error_set(err, STATUS_NO_MEMORY, -1, "no memory for a connection");
 }
 
-void conn_deinit(struct remote_conn *c)
+void remote_conn_deinit(struct remote_conn *c)
 {
     if (c->remote == NULL) {
         return;
     }
-    conn_close(c);
+    remote_conn_close(c);
     if (c->readable != NULL) {
         event_free(c->readable);
     }
@@ -67,7 +67,7 @@ static void enter(struct remote_conn *c, enum conn_state state)
     }
 }
 
-void conn_close(struct remote_conn *c)
+void remote_conn_close(struct remote_conn *c)
 {
     if (c->fd >= 0) {
         (void)event_del(c->readable);
@@ -88,7 +88,7 @@ void conn_close(struct remote_conn *c)
 static void open_failed(struct remote_conn *c, const char *why)
 {
     remote_opened(c, why);
-    conn_close(c);
+    remote_conn_close(c);
     remote_pump(c->remote);
 }
 
@@ -115,7 +115,7 @@ static void opened(struct remote_conn *c)
     remote_opened(c, NULL);
 }
 
-void conn_rest(struct remote_conn *c)
+void remote_conn_rest(struct remote_conn *c)
 {
     enter(c, CONN_IDLE);
 }
@@ -198,7 +198,7 @@ static void write_head_end(struct remote_conn *c)
     c->head_end_len = w.len;
 }
 
-void conn_send(struct remote_conn *c)
+void remote_conn_send(struct remote_conn *c)
 {
     const struct remote *r = c->remote;
     enter(c, CONN_BUSY);
@@ -248,7 +248,7 @@ static void tcp_is_open(struct remote_conn *c)
     shake_hands(c);
 }
 
-void conn_open(struct remote_conn *c)
+void remote_conn_open(struct remote_conn *c)
 {
     struct remote *r = c->remote;
     const struct addrinfo *a = r->address;
@@ -312,9 +312,9 @@ static void settle(struct remote_conn *c, uint64_t now)
         return; /* goes on */
     }
     if (c->is_sending || !reader->keep_alive || reader->phase == READER_BROKEN) {
-        conn_close(c);
+        remote_conn_close(c);
     } else if (reader->phase == READER_COMPLETE) {
-        conn_rest(c);
+        remote_conn_rest(c);
     } else if (c->state == CONN_BUSY) {
         enter(c, CONN_DRAIN);
         c->since_ns = now;
@@ -351,7 +351,7 @@ static void lose(struct remote_conn *c, uint64_t now, const char *how)
         settle(c, now);
         return;
     }
-    conn_close(c);
+    remote_conn_close(c);
     remote_pump(c->remote);
 }
 
@@ -418,7 +418,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-bool conn_check(struct remote_conn *c)
+bool remote_conn_check(struct remote_conn *c)
 {
     char byte;
     assert(c->state == CONN_IDLE);
@@ -430,7 +430,7 @@ bool conn_check(struct remote_conn *c)
         on_readable(c->fd, EV_READ, c);
         return c->state == CONN_IDLE;
     }
-    conn_close(c);
+    remote_conn_close(c);
     return false;
 }
 
@@ -441,7 +441,7 @@ static bool is_past(uint64_t now, uint64_t since, uint64_t limit)
     return now > since && now - since >= limit;
 }
 
-void conn_tick(struct remote_conn *c, uint64_t now)
+void remote_conn_tick(struct remote_conn *c, uint64_t now)
 {
     const struct remote_config *config = &c->remote->config;
     char why[80];
@@ -464,7 +464,7 @@ void conn_tick(struct remote_conn *c, uint64_t now)
         break;
     case CONN_DRAIN:
         if (is_past(now, c->since_ns, REMOTE_DRAIN_NS)) {
-            conn_close(c);
+            remote_conn_close(c);
             remote_pump(c->remote);
         }
         break;

@@ -4,7 +4,8 @@
  * remote.c decides which request goes where and when it is over; remote_conn.c moves bytes. Every
  * connection has at most one request. The calls between them:
  *
- *   remote.c ──conn_open, conn_send──► remote_conn.c ──remote_opened, remote_ended, remote_pump──►
+ *   remote.c ──remote_conn_open, remote_conn_send──► remote_conn.c ──remote_opened, remote_ended,
+ * remote_pump──►
  *
  * One thread; nothing here blocks but the event loop.
  */
@@ -95,21 +96,21 @@ struct remote_conn {
 LIST_HEAD(remote_conn_list, remote_conn);
 
 /* Once: CLOSED, in the list of the closed. deinit closes it; c may be zeroes. */
-enum status conn_init(struct remote_conn *c, struct remote *r, struct error *err) MUST_USE;
-void conn_deinit(struct remote_conn *c);
+enum status remote_conn_init(struct remote_conn *c, struct remote *r, struct error *err) MUST_USE;
+void remote_conn_deinit(struct remote_conn *c);
 /* Begins to connect; the outcome is a remote_opened, maybe before this returns. */
-void conn_open(struct remote_conn *c);
+void remote_conn_open(struct remote_conn *c);
 /* Of an IDLE one: false when the peer closed it or sent what nobody asked for; it is CLOSED then.
  */
-bool conn_check(struct remote_conn *c);
+bool remote_conn_check(struct remote_conn *c);
 /* The request in c->request goes out on the open connection. */
-void conn_send(struct remote_conn *c);
+void remote_conn_send(struct remote_conn *c);
 /* An open one without a request, to IDLE. */
-void conn_rest(struct remote_conn *c);
+void remote_conn_rest(struct remote_conn *c);
 /* To CLOSED, whatever it was; without a request. */
-void conn_close(struct remote_conn *c);
+void remote_conn_close(struct remote_conn *c);
 /* Deadlines at `now`. */
-void conn_tick(struct remote_conn *c, uint64_t now);
+void remote_conn_tick(struct remote_conn *c, uint64_t now);
 
 /* ---- the run (remote.c) ---- */
 

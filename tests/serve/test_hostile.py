@@ -301,7 +301,7 @@ class Neighbour(threading.Thread):
 
     def run(self):
         connection = None
-        while not self.stop.is_set() and not self.wrong:
+        while (not self.stop.is_set() or self.right < 8) and not self.wrong:
             i = self.right % len(self.ASKED)
             begin = time.monotonic()
             try:
