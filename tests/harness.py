@@ -39,12 +39,13 @@ def check(condition, text):
         print("FAILED:", text, flush=True)
 
 
-def tiny_model(folder):
-    """A folder with the config of a model so small that a bench takes a moment."""
+def tiny_model(folder, **other):
+    """A folder with the config of a model so small that a bench takes a moment; `other` fields of
+    the config differ."""
     path = os.path.join(folder, "tiny")
     os.makedirs(path, exist_ok=True)
     with open(os.path.join(path, "config.json"), "w") as f:
-        json.dump(TINY, f)
+        json.dump(dict(TINY, **other), f)
     return path
 
 
