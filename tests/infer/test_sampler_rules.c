@@ -61,7 +61,7 @@ static double reference(float raw, int32_t id, const struct sampler_seq *seq)
     x -= count > 0 ? (double)s->presence_penalty : 0.0;
     if (n_output < r->min_new_tokens && (occurrences(seq->eos_ids, seq->n_eos, id) > 0 ||
                                          occurrences(r->stop_ids, r->n_stop_ids, id) > 0)) {
-        x = -INFINITY;
+        x = -(double)INFINITY;
     }
     return x;
 }

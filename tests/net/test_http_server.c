@@ -178,7 +178,7 @@ static void test_deep_pipeline(void **state)
     (void)hear(fd, "<2999>", PATIENCE_MS, out, cap, &len);
     const char *at = out;
     for (int i = 0; i < N; i++) {
-        char body[16];
+        char body[32];
         snprintf(body, sizeof body, "\r\n\r\n<%d>", i);
         at = strstr(at, body);
         assert_non_null(at);
