@@ -14,10 +14,6 @@ SAN = -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" -DLLMSCHED_SANITIZ
 # with pandas; there is nothing more for the sanitizer to see in its four minutes.
 NOT_TSAN = ^test_pandas_reads_csv$$
 
-# Drive a whole server on the real model, or wait for it in real time: with the sanitizers ten times
-# slower, they test the machine's pace. The C tests of the same code run.
-NOT_SAN = test_(openai_client|serve|serve_life|serve_text|start_server|hostile|bench_serve|bench_stall|selftest_client)$$
-
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
 .PHONY: help deps deps-test build model bench bench-client test test-full test-vllm test-san test-tsan fuzz \
@@ -63,7 +59,7 @@ test-san: model ## all tests under AddressSanitizer and UBSan
 	@scripts/openai_venv.sh build/venv-openai
 	@cmake --log-level=NOTICE -S . -B $(BUILD)-san $(WERROR) $(SAN)address
 	@cmake --build $(BUILD)-san -j $(JOBS)
-	@scripts/run_tests.sh $(BUILD)-san $(JOBS) '$(NOT_SAN)'
+	@scripts/run_tests.sh $(BUILD)-san $(JOBS)
 
 test-tsan: model ## all tests under ThreadSanitizer
 	@scripts/deps.sh build test

@@ -100,7 +100,7 @@ def slow_reader(model):
                   b"Content-Length: %d\r\n\r\n" % len(body) + body)
         status, _, text = ask(server, {"prompt": "Hello", "max_tokens": 20, "ignore_eos": True})
         check(status == 200, f"another one beside it: {status}")
-        why = server.wait_idle(20)
+        why = server.wait_idle(120)  # at once, but for the time to fill its queue
         check(why is None, f"the slow reader was dropped: {why}")
         check(server.metric("vllm:http_requests_client_disconnected_total") == 1, "as one who left")
         s.close()
