@@ -65,6 +65,7 @@ struct selftest_result {
     double send_lag_p99_s; /* send_begin - planned */
     int client_core;       /* -1: not pinned */
     int server_core;
+    bool is_real_time; /* the client's thread */
     bool is_void;
 };
 

@@ -28,7 +28,10 @@ void selftest_print_text(const struct selftest_result *r, struct strbuf *out)
                   "server with a timetable\n",
                   r->streams, r->tokens_each, r->tokens_per_s);
     if (r->client_core >= 0) {
-        strbuf_printf(out, "client on core %d, server on core %d\n", r->client_core,
+        strbuf_printf(out, "client on core %d%s, server on core %d\n", r->client_core,
+                      r->is_real_time
+                          ? " at real-time priority"
+                          : " (no right to real-time priority: other programs delay it)",
                       r->server_core);
     } else {
         strbuf_puts(out, "client and server share the cores (not pinned)\n");
@@ -90,10 +93,11 @@ void selftest_print_json(const struct selftest_result *r, struct strbuf *out)
 {
     strbuf_printf(out,
                   "{\n  \"streams\": %u,\n  \"tokens_each\": %u,\n  \"tokens_per_s\": %u,\n"
-                  "  \"client_core\": %d,\n  \"server_core\": %d,\n  \"events\": %" PRIu64
-                  ",\n  \"coalesced_streams\": %" PRIu64 ",\n  \"failed_streams\": %u,\n",
+                  "  \"client_core\": %d,\n  \"server_core\": %d,\n  \"real_time\": %s,\n  "
+                  "\"events\": %" PRIu64 ",\n  \"coalesced_streams\": %" PRIu64
+                  ",\n  \"failed_streams\": %u,\n",
                   r->streams, r->tokens_each, r->tokens_per_s, r->client_core, r->server_core,
-                  r->events, r->coalesced_streams, r->failed);
+                  r->is_real_time ? "true" : "false", r->events, r->coalesced_streams, r->failed);
     put_error(out, "ttft_error", &r->ttft);
     put_error(out, "itl_error", &r->itl);
     put_error(out, "write_to_read", &r->delay);
