@@ -298,19 +298,20 @@ static enum status fill_figures(const struct remote_row *row, const struct tally
 /* Of the median of a metric: beyond it the client measures itself. */
 #define MAX_LAG_FRAC 0.05
 
-static enum status judge(struct run *run, struct error *err)
+static enum status judge(struct run *run, bool is_real_time, struct error *err)
 {
     const struct {
         const char *name;
         double median;
     } metrics[] = {{"TTFT", run->summary.ttft.p50_s}, {"TPOT", run->summary.tpot.p50_s}};
-    char text[160] = "";
+    char text[200] = "";
     double lag = run->remote.client_lag_p99_s;
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0] && text[0] == '\0'; i++) {
         if (lag > MAX_LAG_FRAC * metrics[i].median) { /* not where one is undefined */
             snprintf(text, sizeof text,
-                     "client lag P99 of %.3f ms exceeds %.0f %% of the median %s of %.3f ms",
-                     lag * 1e3, MAX_LAG_FRAC * 100.0, metrics[i].name, metrics[i].median * 1e3);
+                     "client lag P99 of %.3f ms exceeds %.0f %% of the median %s of %.3f ms%s",
+                     lag * 1e3, MAX_LAG_FRAC * 100.0, metrics[i].name, metrics[i].median * 1e3,
+                     is_real_time ? "" : " (it may not run at real-time priority)");
         }
     }
     run->invalid = mem_strdup(text);
@@ -351,7 +352,7 @@ static enum status fill_run(const struct bench *b, const struct cell *cell,
     }
     if (s == STATUS_OK) {
         assert(run->summary.successful_requests == tally.faults[REMOTE_FAULT_NONE]);
-        s = judge(run, err);
+        s = judge(run, cost.is_real_time, err);
     }
     mem_free(records);
     mem_free(scratch);

@@ -365,7 +365,7 @@ enum status selftest_client_run(const struct selftest_config *config, struct sel
     if (s == STATUS_OK) {
         r.client_core = server.client_core;
         r.server_core = server.server_core;
-        r.is_real_time = server.is_real_time;
+        r.is_real_time = cost.is_real_time;
         evaluate(&t, &cost, &r);
         *out = r;
     }

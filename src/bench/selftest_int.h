@@ -3,7 +3,6 @@
 #define LLMSCHED_BENCH_SELFTEST_INT_H
 
 #include <sched.h>
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "bench/selftest_client.h"
@@ -13,8 +12,7 @@ struct selftest_server {
     uint16_t port;
     int client_core; /* -1: not pinned */
     int server_core;
-    cpu_set_t before;  /* the caller's cores, given back by deinit */
-    bool is_real_time; /* the calling thread, until deinit */
+    cpu_set_t before; /* the caller's cores, given back by deinit */
     char folder[64];   /* "" : none; removed by deinit */
     char stamps_path[96];
     char log_path[96]; /* the server's messages */
@@ -26,8 +24,7 @@ struct selftest_server {
     }
 
 /* Starts `serve --executor synthetic` and waits until it listens. Where there are two cores, it
- * runs on one and the calling thread on another, there at real-time priority where that is allowed:
- * otherwise each pause that the system puts in would be the client's error. */
+ * runs on one and the calling thread on another. */
 enum status selftest_server_start(struct selftest_server *s, const struct selftest_config *config,
                                   uint64_t ttft_ns, uint64_t tpot_ns, struct error *err) MUST_USE;
 /* Asks it to end and waits; stamps_path is then complete. */

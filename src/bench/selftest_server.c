@@ -179,10 +179,6 @@ enum status selftest_server_start(struct selftest_server *s, const struct selfte
         status = read_port(s, fd, err);
         close(fd);
     }
-    if (status == STATUS_OK && s->client_core >= 0) {
-        const struct sched_param lowest = {.sched_priority = sched_get_priority_min(SCHED_FIFO)};
-        s->is_real_time = sched_setscheduler(0, SCHED_FIFO, &lowest) == 0;
-    }
     return status;
 }
 
@@ -223,10 +219,6 @@ void selftest_server_deinit(struct selftest_server *s)
         unlink(s->log_path);
         rmdir(s->folder);
         s->folder[0] = '\0';
-    }
-    if (s->is_real_time) {
-        const struct sched_param none = {.sched_priority = 0};
-        (void)sched_setscheduler(0, SCHED_OTHER, &none);
     }
     if (s->client_core >= 0) {
         (void)sched_setaffinity(0, sizeof s->before, &s->before);

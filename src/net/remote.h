@@ -144,6 +144,8 @@ struct remote_run {
 /* After remote_connect. Until the source has no more requests and all are answered. on_done of the
  * source is called with the instant of the request's end stamp. A connection that closed is opened
  * anew before its next request (that time is the request's). The source's next_cancel must be NULL.
+ * Where the process may, the calling thread runs at the lowest real-time priority until the end, so
+ * that a server that fills all cores of this machine does not make its own clock late.
  * Errors: INTERRUPTED when stopped (within 50 ms; answers are complete: what was in flight is
  * CANCELLED, what the source did not give out too, with planned_ns TIME_NEVER and no on_done);
  * NO_MEMORY, likewise. A dead server is no error: its requests fail, while nobody listens without
@@ -156,6 +158,7 @@ struct remote_cost {
     uint64_t cpu_ns; /* of the calling thread */
     uint64_t reads;
     uint64_t events;
+    bool is_real_time; /* the calling thread ran at real-time priority */
 };
 struct remote_cost remote_cost_of(const struct remote *r);
 
