@@ -28,11 +28,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+# vLLM on all cores but one, what measures it on that one: a client that takes time from its server
+# measures the time that it took.
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORES = ",".join(str(c) for c in CORES[:-1] or CORES)
+CLIENT_CORE = str(CORES[-1])
+
+
 def environment():
     """vLLM's: nothing is fetched, nothing is reported."""
     env = dict(os.environ)
-    cores = len(os.sched_getaffinity(0))
-    env.update(VLLM_CPU_KVCACHE_SPACE="2", VLLM_CPU_OMP_THREADS_BIND=f"0-{cores - 1}",
+    env.update(VLLM_CPU_KVCACHE_SPACE="2", VLLM_CPU_OMP_THREADS_BIND=SERVER_CORES,
                HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
     return env
 
@@ -68,7 +74,8 @@ def server(command, port, log_path, cwd=None, env=None, limit_s=300):
                                    stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         seconds = wait_healthy(process, port, limit_s, log_path)
-        print(f"{os.path.basename(str(command[0]))} answers on port {port} after {seconds:.0f} s",
+        name = next(c for c in map(str, command) if "/" in c)
+        print(f"{os.path.basename(name)} answers on port {port} after {seconds:.0f} s",
               flush=True)
         yield process
     finally:
@@ -85,7 +92,8 @@ def vllm(folder, log_path, arguments=()):
     """Yields the port. The working folder is `folder`, so that the server never names this machine's
     paths."""
     port = free_port()
-    command = [folder / "venv/bin/vllm", "serve", "model", "--dtype", "float32", "--enforce-eager",
+    command = ["taskset", "-c", SERVER_CORES,
+               folder / "venv/bin/vllm", "serve", "model", "--dtype", "float32", "--enforce-eager",
                "--host", "127.0.0.1", "--port", port, "--max-model-len", "1024",
                "--served-model-name", MODEL, *arguments]
     with server(command, port, log_path, cwd=folder, env=environment()):
@@ -103,4 +111,4 @@ def metrics(port):
 
 
 __all__ = ["HERE", "MODEL", "MODEL_FILE", "setup", "free_port", "environment", "get", "server", "vllm",
-           "metrics", "json", "os", "pathlib", "socket", "subprocess", "sys", "time", "http"]
+           "CLIENT_CORE", "metrics", "json", "os", "pathlib", "socket", "subprocess", "sys", "time", "http"]

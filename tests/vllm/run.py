@@ -10,7 +10,8 @@
   serve      `vllm bench serve` as a client of `llmsched serve`: 500 requests at 32 concurrent
   llama      the vllm row on llama-server (setup_llama.sh builds it; not in the default)
 
-setup.sh builds what is missing: 7 GB outside the repository. Ends with "N passed, N failed".
+vLLM has all cores but one, its clients have that one. setup.sh builds what is missing: 7 GB outside
+the repository. Ends with "N passed, N failed".
 """
 import argparse
 import csv
@@ -34,6 +35,7 @@ def check(good, text):
 
 
 def run(command, **more):
+    command = ["taskset", "-c", CLIENT_CORE, *command]
     p = subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT, text=True, **more)
     if p.returncode != 0:
