@@ -11,6 +11,9 @@
 #include "bench/bench_int.h"
 #include "load/closed_loop.h"
 
+/* A server that closes a kept connection behind an answer does so at once. */
+#define CLOSES_WITHIN_NS (100 * NS_PER_MS)
+
 bool bench_has_local(const struct bench *b)
 {
     for (uint32_t i = 0; i < b->options.n_specs; i++) {
@@ -76,6 +79,9 @@ static enum status try_request(const struct bench *b, struct remote_row *row,
     }
     if (s == STATUS_OK) {
         s = remote_run(client, &run, err);
+    }
+    if (s == STATUS_OK && answer->fault == REMOTE_FAULT_NONE) {
+        row->config.one_answer_each = !remote_keeps_connections(client, CLOSES_WITHIN_NS);
     }
     remote_destroy(client);
     strbuf_deinit(&body);
@@ -211,6 +217,11 @@ static enum status find_one(struct bench *b, uint32_t spec, struct error *err)
     }
     if (s == STATUS_OK && !b->options.dry_run) {
         s = probe(b, row, &why);
+    }
+    if (s == STATUS_OK && row->config.one_answer_each) {
+        log_info("%s closes its connection after an answer; each request opens its own, and that "
+                 "time is the request's",
+                 label);
     }
     if (s == STATUS_UNREACHABLE) {
         row->is_away = true;

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -594,4 +595,14 @@ enum status remote_run(struct remote *r, const struct remote_run *run, struct er
 struct remote_cost remote_cost_of(const struct remote *r)
 {
     return r->cost;
+}
+
+bool remote_keeps_connections(const struct remote *r, uint64_t wait_ns)
+{
+    const struct remote_conn *c = LIST_FIRST(&r->idle);
+    if (c == NULL) {
+        return true; /* it said that it closes */
+    }
+    struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLRDHUP};
+    return poll(&p, 1, (int)(wait_ns / NS_PER_MS)) == 0;
 }

@@ -74,6 +74,7 @@ struct remote_config {
     uint64_t request_timeout_ns; /* from the first byte sent to [DONE]; 0: 300 s */
     uint64_t connect_timeout_ns; /* 0: 10 s */
     bool keep_events;            /* fill remote_answer.events */
+    bool one_answer_each;        /* connections are not kept: the server closes them anyway */
 };
 
 /* One request, prepared before the run; index = request id. */
@@ -161,6 +162,10 @@ struct remote_cost {
     bool is_real_time; /* the calling thread ran at real-time priority */
 };
 struct remote_cost remote_cost_of(const struct remote *r);
+
+/* After a run: does the server keep its connections open? Waits wait_ns for it to close one that it
+ * had promised to keep. Some servers do, and a request sent meanwhile is lost. */
+bool remote_keeps_connections(const struct remote *r, uint64_t wait_ns);
 
 /* What the server says of itself; texts are "" where it does not. */
 struct remote_identity {

@@ -311,7 +311,8 @@ static void settle(struct remote_conn *c, uint64_t now)
     if (reader->phase < READER_DRAIN) {
         return; /* goes on */
     }
-    if (c->is_sending || !reader->keep_alive || reader->phase == READER_BROKEN) {
+    bool is_kept = reader->keep_alive && !c->remote->config.one_answer_each;
+    if (c->is_sending || !is_kept || reader->phase == READER_BROKEN) {
         remote_conn_close(c);
     } else if (reader->phase == READER_COMPLETE) {
         remote_conn_rest(c);

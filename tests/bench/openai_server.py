@@ -5,7 +5,8 @@ Usage: openai_server.py JSON   prints its port, serves until it is killed. Stand
 JSON, all optional: model, models, key, refuse (fields answered by 400), max_refusals, usage (false:
 never), tokens_per_event, delay (seconds before each event), cached (prompt tokens said to be cached),
 metrics (text of /metrics), log (file: a line per body), bare_400 (a refusal that names no field),
-special (every second event has no text, as vLLM's for special tokens; ids where asked for).
+special (every second event has no text, as vLLM's for special tokens; ids where asked for), closes
+(the connection, behind each stream, unannounced).
 
 Prompts: "status 503", "cut", "error", "short", "garbage", "reset", "slow" (3 s before the first
 event); all others get max_tokens words.
@@ -102,6 +103,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.stream(body, prompt)
 
     def stream(self, body, prompt):
+        self.close_connection = CONFIG.get("closes", self.close_connection)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")

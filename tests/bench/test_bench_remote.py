@@ -205,6 +205,16 @@ def refusals(folder):
                env=NO_VARIABLES)
 
 
+def closing(folder):
+    """A server that closes each connection behind its answer, without having said so."""
+    out = os.path.join(folder, "closing")
+    with Server(delay=0.02, closes=True) as server:
+        _, stderr = measured(args_for(out, server.url, "--sizes", "30", "--runs", "1"))
+    check("closes its connection after an answer" in stderr, stderr)
+    s = rows(out, SUMMARIES)[0]
+    check(s["successful_requests"] == "30" and s["errors"] == "", f"none is lost: {s}")
+
+
 def special_tokens(folder):
     """A token without text is a delivery all the same: the last one ends the latency."""
     out = os.path.join(folder, "special")
@@ -405,6 +415,7 @@ with tempfile.TemporaryDirectory() as base:
     alone(base)
     beside(tiny_folder, base)
     refusals(base)
+    closing(base)
     special_tokens(base)
     unreachable(tiny_folder, base)
     places(base)
