@@ -22,6 +22,7 @@
 #include "net/remote_int.h"
 
 #define USER_AGENT "llmsched"
+#define DRAIN_NS   (100 * NS_PER_MS)
 
 /* ---- creation ---- */
 
@@ -523,10 +524,25 @@ static void begin_run(struct remote *r, const struct remote_run *run)
     }
 }
 
-/* What the source never gave out was not sent; its answer says so. */
+static bool is_draining(const struct remote *r)
+{
+    for (uint32_t i = 0; i < r->config.connections; i++) {
+        if (r->conns[i].state == CONN_DRAIN) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the source never gave out was not sent; its answer says so. The ends of bodies behind the
+ * last [DONE] are awaited a moment, so that their connections are open for the next run. */
 static void end_run(struct remote *r)
 {
     uint64_t now = monotime_now_ns();
+    while (is_draining(r) && !r->is_stopped && monotime_now_ns() - now < DRAIN_NS) {
+        (void)event_base_loop(r->base, EVLOOP_ONCE);
+    }
+    now = monotime_now_ns();
     for (uint32_t i = 0; i < r->run.n; i++) {
         struct remote_answer *a = &r->run.answers[i];
         if (!remote_answer_has_ended(a)) {
@@ -600,8 +616,8 @@ struct remote_cost remote_cost_of(const struct remote *r)
 bool remote_keeps_connections(const struct remote *r, uint64_t wait_ns)
 {
     const struct remote_conn *c = LIST_FIRST(&r->idle);
-    if (c == NULL) {
-        return true; /* it said that it closes */
+    if (c == NULL) { /* closed: was it said? */
+        return !r->conns[0].reader.keep_alive;
     }
     struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLRDHUP};
     return poll(&p, 1, (int)(wait_ns / NS_PER_MS)) == 0;
