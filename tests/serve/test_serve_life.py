@@ -26,7 +26,7 @@ def send(server, fields, key=None):
     body = json.dumps(fields).encode()
     head = (f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n" + (f"Authorization: Bearer {key}\r\n" if key else ""))
-    s = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=240)
     s.sendall(head.encode() + b"\r\n" + body)
     return s
 
