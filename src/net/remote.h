@@ -163,8 +163,9 @@ struct remote_cost {
 };
 struct remote_cost remote_cost_of(const struct remote *r);
 
-/* After a run over one connection: does the server keep its connections open? Waits wait_ns for it to close one that it
- * had promised to keep. Some servers do, and a request sent meanwhile is lost. */
+/* After a run over one connection: does the server keep its connections open? Waits wait_ns for it
+ * to close one that it had promised to keep. Some servers do, and a request sent meanwhile is lost.
+ */
 bool remote_keeps_connections(const struct remote *r, uint64_t wait_ns);
 
 /* What the server says of itself; texts are "" where it does not. */
