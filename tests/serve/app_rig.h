@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -382,6 +383,19 @@ static inline int client_count(const struct client *c, const char *part)
         n++;
     }
     return n;
+}
+
+static inline void give_logprobs(struct job *job)
+{
+    const struct request *q = &job->request;
+    struct logprob_store *s = q->logprobs;
+    assert_non_null(s);
+    assert_int_equal(s->n_top, 1);
+    for (uint32_t i = 0; i < q->prompt_tokens + q->max_new_tokens; i++) {
+        int32_t id = i < q->prompt_tokens ? q->prompt[i] : 'A' + (int32_t)(i - q->prompt_tokens);
+        s->chosen[i] = (struct token_prob){.id = id, .logprob = i == 0 ? NAN : -(float)i};
+        s->top[i] = (struct token_prob){.id = '.', .logprob = -0.5F};
+    }
 }
 
 #endif
