@@ -13,7 +13,7 @@ struct selftest_server {
     int client_core; /* -1: not pinned */
     int server_core;
     cpu_set_t before; /* the caller's cores, given back by deinit */
-    char folder[64];   /* "" : none; removed by deinit */
+    char folder[64];  /* "" : none; removed by deinit */
     char stamps_path[96];
     char log_path[96]; /* the server's messages */
 };
