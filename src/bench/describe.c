@@ -60,12 +60,13 @@ static enum status measure_rate(const struct bench *b, uint32_t rows, double *pe
         s = x == NULL ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for a probe") : STATUS_OK;
     }
     if (s == STATUS_OK) {
+        const struct operand in = {.data = x, .stride = PROBE_IN * sizeof *x};
         float *y = x + (size_t)rows * PROBE_IN;
         uint64_t begin = monotime_now_ns();
         uint64_t now = begin;
         double done = 0;
         while (now - begin < PROBE_NS) {
-            tensor_matmul(ops, pool, y, PROBE_OUT, x, PROBE_IN, rows, &w);
+            tensor_matmul(ops, pool, y, PROBE_OUT, &in, rows, &w);
             done += (double)rows * PROBE_OUT * PROBE_IN;
             now = monotime_now_ns();
         }

@@ -125,12 +125,17 @@ uint64_t environment_peak_rss_bytes(void)
 #define COMPILER_TEXT "unknown"
 #endif
 
+void environment_cpu(char *out, size_t size)
+{
+    if (!proc_value("/proc/cpuinfo", "model name", out, size)) {
+        snprintf(out, size, "unknown");
+    }
+}
+
 enum status environment_read(const char *command_line, struct environment *env, struct error *err)
 {
     char cpu[256];
-    if (!proc_value("/proc/cpuinfo", "model name", cpu, sizeof cpu)) {
-        snprintf(cpu, sizeof cpu, "unknown");
-    }
+    environment_cpu(cpu, sizeof cpu);
     char kernel[256] = "unknown";
     struct utsname u;
     if (uname(&u) == 0) {

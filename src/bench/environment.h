@@ -4,6 +4,7 @@
 #ifndef LLMSCHED_BENCH_ENVIRONMENT_H
 #define LLMSCHED_BENCH_ENVIRONMENT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -15,6 +16,9 @@ extern const char *const llmsched_commit;
 /* Fills everything but isa and threads (the executor knows those). Owner of the strings: env. */
 enum status environment_read(const char *command_line, struct environment *env,
                              struct error *err) MUST_USE;
+
+/* The processor's name, as the system tells it; "unknown". */
+void environment_cpu(char *out, size_t size);
 
 /* Bytes the machine (and the control group, where it limits) can still give; UINT64_MAX: unknown.
  */

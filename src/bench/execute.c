@@ -53,7 +53,7 @@ static enum status describe_model(const struct bench *b, struct model_identity *
         .path = mem_strdup(m->files.path != NULL ? m->files.path : ""),
         .architecture = mem_strdup(m->files.config.arch->name),
         .format = mem_strdup(m->format),
-        .dtype = mem_strdup("f32"),
+        .dtype = mem_strdup(tensor_dtype_name(b->options.model.dtype)),
         .tokenizer = mem_strdup(m->tokenizer_text),
         .parameters = config_parameter_count(&m->files.config),
         .random_weights = b->options.model.random_weights,

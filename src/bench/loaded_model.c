@@ -70,6 +70,7 @@ static enum status executor_options(const struct model_options *o, const struct 
         *out = (struct exec_model_options){
             .config = &f->config,
             .ops = ops,
+            .dtype = o->dtype,
             .n_threads = o->threads,
             .kv_blocks = o->kv_blocks,
             .max_model_len = o->max_model_len,

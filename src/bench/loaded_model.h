@@ -18,6 +18,7 @@ struct model_options {
     const char *model; /* folder, .gguf file, hub id, or a built-in shape with random_weights */
     bool random_weights;
     uint64_t weights_seed;
+    enum tensor_dtype dtype;
     const char *isa;  /* NULL: the best of this machine */
     uint32_t threads; /* 0: physical cores */
     uint32_t kv_blocks;

@@ -255,7 +255,7 @@ static void compare_model(const struct server_facts *f, const char *model, const
 static void compare_models(struct bench *b)
 {
     const char *model = bench_has_local(b) ? b->options.model.model : NULL;
-    const char *dtype = "f32";
+    const char *dtype = tensor_dtype_name(b->options.model.dtype);
     for (uint32_t i = 0; i < b->options.n_specs; i++) {
         struct remote_row *row = &b->rows[i];
         const struct server_facts *f = results_server(&b->results, b->options.specs[i].label);

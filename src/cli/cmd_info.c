@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/environment.h"
 #include "cli/common.h"
 #include "cli/env_file.h"
 #include "model/arch.h"
 #include "model/weights.h"
 #include "sched/registry.h"
+#include "tensor/limits.h"
 
 static void print_rope(const struct model_config *c)
 {
@@ -63,9 +65,9 @@ static enum status print_weights(const struct model_options *options,
     struct exec_model_memory memory;
     s = model_memory(options, files, &memory, err);
     if (s == STATUS_OK) {
-        printf("memory        weights %.0f MiB as f32, KV cache up to %.0f MiB in %u blocks\n",
-               (double)memory.weight_bytes / 1048576.0, (double)memory.kv_bytes / 1048576.0,
-               options->kv_blocks);
+        printf("memory        weights %.0f MiB as %s, KV cache up to %.0f MiB in %u blocks\n",
+               (double)memory.weight_bytes / 1048576.0, tensor_dtype_name(options->dtype),
+               (double)memory.kv_bytes / 1048576.0, options->kv_blocks);
     }
     return s;
 }
@@ -113,6 +115,47 @@ static int info_schedulers(void)
     return 0;
 }
 
+#define MEASURE_S 2.0
+
+static int info_machine(const struct model_flags *flags)
+{
+    struct error err = ERROR_INIT;
+    struct hub_env env = hub_env_from_environment();
+    struct model_options options = model_options_from(flags, &env, NULL);
+    const struct tensor_ops *all[16];
+    uint32_t n = tensor_available(all, COUNT_OF(all));
+    const struct tensor_ops *ops;
+    struct pool *pool = NULL;
+    struct tensor_limits limits;
+    enum status s = tensor_select(options.isa, &ops, &err);
+    if (s == STATUS_OK) {
+        uint32_t threads = options.threads > 0 ? options.threads : pool_default_threads();
+        s = pool_create(threads, &pool, &err);
+    }
+    if (s == STATUS_OK) {
+        s = tensor_limits_measure(ops, pool, MEASURE_S, &limits, &err);
+    }
+    if (s == STATUS_OK) {
+        char cpu[256];
+        environment_cpu(cpu, sizeof cpu);
+        printf("cpu           %s\n", cpu);
+        printf("threads       %u (physical cores: %u)\n", pool_threads(pool),
+               pool_default_threads());
+        printf("kernels       %s (", ops->isa);
+        for (uint32_t i = 0; i < n; i++) {
+            printf("%s%s", i > 0 ? ", " : "LLMSCHED_ISA: ", all[i]->isa);
+        }
+        printf(")\nmeasured now, all threads:\n");
+        for (int d = 0; d < TENSOR_DTYPES; d++) {
+            printf("  %-11s %8.1f G%s/s\n", tensor_dtype_name((enum tensor_dtype)d),
+                   2e-9 * limits.multiply_adds[d], d == TENSOR_INT8 ? "OP" : "FLOP");
+        }
+        printf("  %-11s %8.1f GB/s\n", "read", 1e-9 * limits.read_bytes);
+    }
+    pool_destroy(pool);
+    return s == STATUS_OK ? 0 : fail(s, &err);
+}
+
 static int run(int argc, char **argv)
 {
     struct model_flags flags = MODEL_FLAGS_INIT;
@@ -127,6 +170,8 @@ static int run(int argc, char **argv)
         code = 0;
     } else if (s == STATUS_OK && words.n == 1 && strcmp(words.items[0], "schedulers") == 0) {
         code = info_schedulers();
+    } else if (s == STATUS_OK && words.n == 1 && strcmp(words.items[0], "machine") == 0) {
+        code = info_machine(&flags);
     } else if (s == STATUS_OK && words.n == 1 && strcmp(words.items[0], "env") == 0) {
         env_file_print();
         code = 0;
@@ -139,7 +184,8 @@ static int run(int argc, char **argv)
     } else {
         if (s == STATUS_OK) {
             s = error_set(&err, STATUS_USAGE, -1,
-                          "info takes `schedulers`, `model [M]` or `env`; --help shows examples");
+                          "info takes `schedulers`, `model [M]`, `machine` or `env`; --help shows "
+                          "examples");
         }
         code = fail(s, &err);
     }
@@ -149,11 +195,12 @@ static int run(int argc, char **argv)
 
 const struct command command_info = {
     .name = "info",
-    .summary = "Show schedulers' parameters, what is in a model's files, or the settings in force.",
-    .usage = "(schedulers | model [M] | env) [OPTIONS]",
+    .summary = "Show schedulers' parameters, a model's files, this machine's limits, or settings.",
+    .usage = "(schedulers | model [M] | machine | env) [OPTIONS]",
     .examples = "  llmsched info schedulers\n"
                 "  llmsched info model SmolLM2-135M-Instruct\n"
                 "  llmsched info model gpt2-large --random-weights\n"
+                "  llmsched info machine  # measures: peak of each dtype, read rate\n"
                 "  llmsched info env      # from the environment and .env\n",
     .run = run,
 };

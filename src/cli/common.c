@@ -102,12 +102,23 @@ const char *default_model(void)
     return model != NULL ? model : "SmolLM2-135M-Instruct";
 }
 
+enum tensor_dtype model_dtype(const struct model_flags *flags)
+{
+    for (int d = 0; d < TENSOR_DTYPES; d++) {
+        if (strcmp(flags->dtype, tensor_dtype_name((enum tensor_dtype)d)) == 0) {
+            return (enum tensor_dtype)d;
+        }
+    }
+    return TENSOR_BF16; /* auto */
+}
+
 struct model_options model_options_from(const struct model_flags *flags, const struct hub_env *env,
                                         const struct progress *progress)
 {
     return (struct model_options){
         .model = flags->model != NULL ? flags->model : default_model(),
         .random_weights = flags->random_weights,
+        .dtype = model_dtype(flags),
         .isa = variable("LLMSCHED_ISA"),
         .threads = (uint32_t)flags->threads,
         .kv_blocks = (uint32_t)flags->kv_blocks,

@@ -48,12 +48,13 @@ const char *default_model(void);
 struct model_flags {
     const char *model;
     bool random_weights;
+    const char *dtype;
     uint64_t threads;
     uint64_t kv_blocks;
 };
 #define MODEL_FLAGS_INIT                                                                           \
     {                                                                                              \
-        .threads = 0, .kv_blocks = EXEC_MODEL_KV_BLOCKS                                            \
+        .dtype = "auto", .kv_blocks = EXEC_MODEL_KV_BLOCKS                                         \
     }
 #define MODEL_OPTION(flags)                                                                        \
     {                                                                                              \
@@ -68,6 +69,12 @@ struct model_flags {
          .target = &(flags).random_weights,                                                        \
          .help = "run the model's shape with random weights; gpt2, gpt2-medium, gpt2-large and "   \
                  "TinyLlama/TinyLlama-1.1B-Chat-v1.0 need no files"},                              \
+        {.name = "--dtype",                                                                        \
+         .kind = OPTION_CHOICE,                                                                    \
+         .target = &(flags).dtype,                                                                 \
+         .choices = "auto|f32|bf16|int8",                                                          \
+         .value = "T",                                                                             \
+         .help = "weights and products in f32, bf16, or int8 (W8A8) (default: auto = bf16)"},      \
         {.name = "--threads",                                                                      \
          .kind = OPTION_UINT,                                                                      \
          .target = &(flags).threads,                                                               \
@@ -81,6 +88,9 @@ struct model_flags {
         .help = "KV cache budget in blocks of 16 tokens, the same for every scheduler "            \
                 "(default: 4096)"                                                                  \
     }
+
+/* What --dtype means; auto is bf16. */
+enum tensor_dtype model_dtype(const struct model_flags *flags);
 
 /* env and progress are borrowed by the result. */
 struct model_options model_options_from(const struct model_flags *flags, const struct hub_env *env,

@@ -360,8 +360,8 @@ static enum status build(struct exec_model *m, const struct exec_model_options *
         s = kv_init(&m->kv, o->config, o->kv_blocks, err);
     }
     if (s == STATUS_OK) {
-        s = network_load(&m->net, o->config, o->weights, o->ops, m->pool, o->max_model_len,
-                         o->progress, err);
+        s = network_load(&m->net, o->config, o->weights, o->ops, o->dtype, m->pool,
+                         o->max_model_len, o->progress, err);
     }
     if (s == STATUS_OK) {
         s = forward_create(&m->net, &m->kv, m->pool, o->max_rows, &m->forward, err);
@@ -442,11 +442,12 @@ enum status exec_model_estimate(const struct exec_model_options *options,
     }
     const struct model_config *c = o.config;
     struct exec_model_memory e = {
-        .weight_bytes = network_bytes(c, o.ops, o.max_model_len),
+        .weight_bytes = network_bytes(c, o.ops, o.dtype, o.max_model_len),
         .kv_bytes = kv_bytes(c, o.kv_blocks),
-        .activation_bytes = forward_bytes(c, o.max_model_len, o.max_rows, o.n_threads) +
-                            o.n_threads * sampler_scratch_bytes(c->n_vocab) +
-                            (uint64_t)o.max_rows * (sizeof(struct forward_row) + sizeof(uint32_t))};
+        .activation_bytes =
+            forward_bytes(c, o.ops, o.dtype, o.max_model_len, o.max_rows, o.n_threads) +
+            o.n_threads * sampler_scratch_bytes(c->n_vocab) +
+            (uint64_t)o.max_rows * (sizeof(struct forward_row) + sizeof(uint32_t))};
     if (__builtin_add_overflow(e.weight_bytes + e.activation_bytes, e.kv_bytes, &e.total_bytes)) {
         e.total_bytes = UINT64_MAX;
     }

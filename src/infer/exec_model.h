@@ -49,6 +49,7 @@ struct exec_model_options {
     uint32_t max_rows;                 /* rows pushed through the layers at once, and the advice in
                                           executor.info.token_budget; larger steps are cut;
                                           0: EXEC_MODEL_MAX_ROWS */
+    enum tensor_dtype dtype;           /* of weights; 0: f32. See tensor_dtype_for */
     struct exec_model_tap tap;         /* fn NULL: none */
     const struct progress *progress;   /* "loading weights", in bytes of packed f32; NULL: silent */
 };

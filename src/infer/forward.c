@@ -22,6 +22,18 @@ struct attend_space {
     const float **v_tiles;
 };
 
+/* The rows that a product reads: in f32, and as an operand where the dtype of its weights wants
+ * another form. */
+struct inputs {
+    float *f32;
+    size_t ld;
+    char *packed; /* NULL: the f32 rows are the operand */
+    size_t packed_stride;
+    float *scale; /* NULL likewise */
+    enum tensor_dtype dtype;
+    uint32_t n; /* of a row */
+};
+
 struct forward {
     const struct network *net;
     const struct kv *kv;
@@ -30,16 +42,14 @@ struct forward {
     uint32_t n_threads;
     size_t ld_channels;
     size_t ld_qkv;
-    size_t ld_attn;
-    size_t ld_ffn;
     size_t ld_vocab;
     float *x;                    /* [rows, C] residual stream */
-    float *norm;                 /* [rows, C] */
+    struct inputs norm;          /* [rows, C] */
     float *qkv;                  /* [rows, (H+2G)*D] */
-    float *attn;                 /* [rows, H*D] */
-    float *ffn;                  /* [rows, F] or gate and up [rows, 2F] */
+    struct inputs attn;          /* [rows, H*D] */
+    struct inputs ffn;           /* [rows, F], in rows of gate and up [rows, 2F] */
     float *delta;                /* [rows, C] what is added to x next */
-    float *head_in;              /* [FORWARD_HEAD_ROWS, C] */
+    struct inputs head;          /* [FORWARD_HEAD_ROWS, C] */
     float *logits;               /* [FORWARD_HEAD_ROWS, V] */
     struct attend_space *spaces; /* [n_threads] */
     struct forward_timing timing;
@@ -89,6 +99,45 @@ static bool alloc_rows(float **out, uint64_t rows, size_t stride)
     return *out != NULL;
 }
 
+static bool init_inputs(struct forward *f, struct inputs *in, uint32_t rows, uint64_t width,
+                        const struct packed_matrix *w)
+{
+    *in = (struct inputs){.ld = padded(width), .dtype = w->dtype, .n = w->n_in};
+    in->packed_stride = tensor_operand_bytes(f->net->ops, w->dtype, w->n_in);
+    if (in->packed_stride > 0) {
+        in->packed = mem_alloc_aligned(64, rows * in->packed_stride);
+        in->scale = mem_alloc(rows, sizeof *in->scale);
+        if (in->packed == NULL || in->scale == NULL) {
+            return false;
+        }
+    }
+    return alloc_rows(&in->f32, rows, in->ld);
+}
+
+static void deinit_inputs(struct inputs *in)
+{
+    mem_free(in->f32);
+    mem_free(in->packed);
+    mem_free(in->scale);
+}
+
+/* Row t is complete. */
+static void pack_inputs(const struct forward *f, const struct inputs *in, size_t t)
+{
+    if (in->packed != NULL) {
+        in->scale[t] = f->net->ops->product[in->dtype].pack_row(in->packed + t * in->packed_stride,
+                                                                in->f32 + t * in->ld, in->n);
+    }
+}
+
+static struct operand operand_of(const struct inputs *in)
+{
+    if (in->packed == NULL) {
+        return (struct operand){.data = in->f32, .stride = in->ld * sizeof(float)};
+    }
+    return (struct operand){.data = in->packed, .stride = in->packed_stride, .scale = in->scale};
+}
+
 static bool alloc_spaces(struct forward *f)
 {
     uint32_t max_len = f->net->max_len;
@@ -121,19 +170,19 @@ enum status forward_create(const struct network *net, const struct kv *kv, struc
                           .n_threads = pool_threads(pool),
                           .ld_channels = padded(c->n_channels),
                           .ld_qkv = padded(qkv_rows(c)),
-                          .ld_attn = padded((uint64_t)c->n_heads * c->head_size),
-                          .ld_ffn = padded(ffn_rows(c)),
                           .ld_vocab = padded(c->n_vocab)};
+    const struct network_layer *layer = &net->layers[0]; /* all have the same shapes */
     bool ok = alloc_rows(&f->x, max_rows, f->ld_channels) &&
-              alloc_rows(&f->norm, max_rows, f->ld_channels) &&
+              init_inputs(f, &f->norm, max_rows, c->n_channels, &layer->qkv) &&
               alloc_rows(&f->qkv, max_rows, f->ld_qkv) &&
-              alloc_rows(&f->attn, max_rows, f->ld_attn) &&
-              alloc_rows(&f->ffn, max_rows, f->ld_ffn) &&
+              init_inputs(f, &f->attn, max_rows, (uint64_t)c->n_heads * c->head_size, &layer->o) &&
+              init_inputs(f, &f->ffn, max_rows, ffn_rows(c), &layer->down) &&
               alloc_rows(&f->delta, max_rows, f->ld_channels) &&
-              alloc_rows(&f->head_in, FORWARD_HEAD_ROWS, f->ld_channels) &&
+              init_inputs(f, &f->head, FORWARD_HEAD_ROWS, c->n_channels, &net->head) &&
               alloc_rows(&f->logits, FORWARD_HEAD_ROWS, f->ld_vocab) && alloc_spaces(f);
     if (!ok) {
-        uint64_t bytes = forward_bytes(c, net->max_len, max_rows, f->n_threads);
+        uint64_t bytes = forward_bytes(c, net->ops, net->layers[0].qkv.dtype, net->max_len,
+                                       max_rows, f->n_threads);
         forward_destroy(f);
         return error_set(err, STATUS_NO_MEMORY, -1,
                          "out of memory: %" PRIu64 " bytes of activations for %" PRIu32 " rows",
@@ -155,26 +204,38 @@ void forward_destroy(struct forward *f)
     }
     mem_free(f->spaces);
     mem_free(f->x);
-    mem_free(f->norm);
     mem_free(f->qkv);
-    mem_free(f->attn);
-    mem_free(f->ffn);
     mem_free(f->delta);
-    mem_free(f->head_in);
+    deinit_inputs(&f->norm);
+    deinit_inputs(&f->attn);
+    deinit_inputs(&f->ffn);
+    deinit_inputs(&f->head);
     mem_free(f->logits);
     mem_free(f);
 }
 
-uint64_t forward_bytes(const struct model_config *c, uint32_t max_len, uint32_t max_rows,
+/* Of an operand row and its scale; 0 where there is none. */
+static uint64_t operand_bytes(const struct tensor_ops *ops, enum tensor_dtype wanted, uint32_t n)
+{
+    size_t bytes = tensor_operand_bytes(ops, tensor_dtype_for(wanted, n), n);
+    return bytes > 0 ? bytes + sizeof(float) : 0;
+}
+
+uint64_t forward_bytes(const struct model_config *c, const struct tensor_ops *ops,
+                       enum tensor_dtype dtype, uint32_t max_len, uint32_t max_rows,
                        uint32_t n_threads)
 {
     uint64_t channels = padded(c->n_channels);
-    uint64_t row = 3 * channels + padded(qkv_rows(c)) +
-                   padded((uint64_t)c->n_heads * c->head_size) + padded(ffn_rows(c));
-    uint64_t head = (channels + padded(c->n_vocab)) * FORWARD_HEAD_ROWS;
+    uint32_t q_rows = c->n_heads * c->head_size;
+    enum tensor_dtype sensitive = network_sensitive_dtype(dtype);
+    uint64_t row_floats = 3 * channels + padded(qkv_rows(c)) + padded(q_rows) + padded(ffn_rows(c));
+    uint64_t row = row_floats * sizeof(float) + operand_bytes(ops, dtype, c->n_channels) +
+                   operand_bytes(ops, dtype, q_rows) + operand_bytes(ops, sensitive, c->n_ffn);
+    uint64_t head = (channels + padded(c->n_vocab)) * sizeof(float) +
+                    operand_bytes(ops, sensitive, c->n_channels);
     uint64_t thread = scratch_floats(c, max_len) * sizeof(float) +
                       (uint64_t)2 * tile_count(max_len) * sizeof(float *);
-    return (row * max_rows + head) * sizeof(float) + thread * n_threads;
+    return row * max_rows + head * FORWARD_HEAD_ROWS + thread * n_threads;
 }
 
 /* ---------------------------------------------------------------- row-wise work */
@@ -207,7 +268,8 @@ static void add_norm_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thre
             f->net->ops->add(x, f->delta + t * f->ld_channels, f->net->config.n_channels);
         }
         if (f->next_norm != NULL) {
-            apply_norm(f->net, f->next_norm, f->norm + t * f->ld_channels, x);
+            apply_norm(f->net, f->next_norm, f->norm.f32 + t * f->norm.ld, x);
+            pack_inputs(f, &f->norm, t);
         }
     }
 }
@@ -269,7 +331,7 @@ static void attend_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thread
         uint32_t t = i / c->n_kv_heads;
         uint32_t g = i % c->n_kv_heads;
         const struct forward_row *row = &f->rows[t];
-        float *out = f->attn + t * f->ld_attn + g * group_floats;
+        float *out = f->attn.f32 + t * f->attn.ld + g * group_floats;
         if (row->blocks == NULL) {
             memset(out, 0, group_floats * sizeof(float));
             continue;
@@ -309,16 +371,17 @@ static void activate_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thre
     const struct model_config *c = &f->net->config;
     (void)thread;
     for (uint32_t t = begin; t < end; t++) {
-        float *gate = f->ffn + t * f->ld_ffn;
+        float *gate = f->ffn.f32 + t * f->ffn.ld;
         const float *up = gate + c->n_ffn;
         if (c->arch->gated_mlp && c->activation == ACT_SILU) {
             f->net->ops->silu_mul(gate, up, c->n_ffn);
-            continue;
+        } else {
+            activate(f->net->ops, c->activation, gate, c->n_ffn);
+            for (uint32_t i = 0; c->arch->gated_mlp && i < c->n_ffn; i++) {
+                gate[i] *= up[i];
+            }
         }
-        activate(f->net->ops, c->activation, gate, c->n_ffn);
-        for (uint32_t i = 0; c->arch->gated_mlp && i < c->n_ffn; i++) {
-            gate[i] *= up[i];
-        }
+        pack_inputs(f, &f->ffn, t);
     }
 }
 
@@ -339,10 +402,20 @@ static void add_norm(struct forward *f, bool add_delta, const struct network_nor
     pool_run(f->pool, f->n_rows, grain_for(f->ld_channels), add_norm_rows, f);
 }
 
-static void matmul(struct forward *f, float *y, size_t ldy, const float *x, size_t ldx,
-                   const struct packed_matrix *w)
+static void matmul(struct forward *f, float *y, size_t ldy, const struct inputs *in,
+                   uint32_t n_rows, const struct packed_matrix *w)
 {
-    tensor_matmul(f->net->ops, f->pool, y, ldy, x, ldx, f->n_rows, w);
+    struct operand x = operand_of(in);
+    tensor_matmul(f->net->ops, f->pool, y, ldy, &x, n_rows, w);
+}
+
+static void pack_attn_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
+{
+    const struct forward *f = ctx;
+    (void)thread;
+    for (uint32_t t = begin; t < end; t++) {
+        pack_inputs(f, &f->attn, t);
+    }
 }
 
 static void run_layer(struct forward *f, uint32_t index, uint64_t *since)
@@ -354,21 +427,24 @@ static void run_layer(struct forward *f, uint32_t index, uint64_t *since)
 
     add_norm(f, index > 0, &layer->attn_norm);
     lap(since, &time->norm_ns);
-    matmul(f, f->qkv, f->ld_qkv, f->norm, f->ld_channels, &layer->qkv);
+    matmul(f, f->qkv, f->ld_qkv, &f->norm, f->n_rows, &layer->qkv);
     lap(since, &time->matmul_ns);
     pool_run(f->pool, f->n_rows, grain_for(f->ld_qkv), store_rows, f);
     pool_run(f->pool, f->n_rows * net->config.n_kv_heads, 1, attend_rows, f);
+    if (f->attn.packed != NULL) { /* heads of one row may lie with several threads */
+        pool_run(f->pool, f->n_rows, grain_for(f->attn.ld), pack_attn_rows, f);
+    }
     lap(since, &time->attention_ns);
-    matmul(f, f->delta, f->ld_channels, f->attn, f->ld_attn, &layer->o);
+    matmul(f, f->delta, f->ld_channels, &f->attn, f->n_rows, &layer->o);
     lap(since, &time->matmul_ns);
 
     add_norm(f, true, &layer->mlp_norm);
     lap(since, &time->norm_ns);
-    matmul(f, f->ffn, f->ld_ffn, f->norm, f->ld_channels, &layer->up);
+    matmul(f, f->ffn.f32, f->ffn.ld, &f->norm, f->n_rows, &layer->up);
     lap(since, &time->matmul_ns);
-    pool_run(f->pool, f->n_rows, grain_for(f->ld_ffn), activate_rows, f);
+    pool_run(f->pool, f->n_rows, grain_for(f->ffn.ld), activate_rows, f);
     lap(since, &time->norm_ns);
-    matmul(f, f->delta, f->ld_channels, f->ffn, f->ld_ffn, &layer->down);
+    matmul(f, f->delta, f->ld_channels, &f->ffn, f->n_rows, &layer->down);
     lap(since, &time->matmul_ns);
 }
 
@@ -390,16 +466,16 @@ void forward_layers(struct forward *f, const struct forward_row *rows, uint32_t 
 void forward_select(struct forward *f, uint32_t row, uint32_t slot)
 {
     assert(row < f->n_rows && slot < FORWARD_HEAD_ROWS);
-    apply_norm(f->net, &f->net->final_norm, f->head_in + slot * f->ld_channels,
+    apply_norm(f->net, &f->net->final_norm, f->head.f32 + slot * f->head.ld,
                f->x + row * f->ld_channels);
+    pack_inputs(f, &f->head, slot);
 }
 
 const float *forward_head(struct forward *f, uint32_t n, size_t *stride)
 {
     assert(n >= 1 && n <= FORWARD_HEAD_ROWS);
     uint64_t since = monotime_now_ns();
-    tensor_matmul(f->net->ops, f->pool, f->logits, f->ld_vocab, f->head_in, f->ld_channels, n,
-                  &f->net->head);
+    matmul(f, f->logits, f->ld_vocab, &f->head, n, &f->net->head);
     lap(&since, &f->timing.head_ns);
     *stride = f->ld_vocab;
     return f->logits;

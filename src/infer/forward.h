@@ -52,7 +52,8 @@ enum status forward_create(const struct network *net, const struct kv *kv, struc
                            uint32_t max_rows, struct forward **out, struct error *err) MUST_USE;
 void forward_destroy(struct forward *f);
 /* What forward_create allocates. */
-uint64_t forward_bytes(const struct model_config *config, uint32_t max_len, uint32_t max_rows,
+uint64_t forward_bytes(const struct model_config *c, const struct tensor_ops *ops,
+                       enum tensor_dtype dtype, uint32_t max_len, uint32_t max_rows,
                        uint32_t n_threads);
 
 /* All layers for n <= max_rows rows; the results stay inside until the next call. Positions below

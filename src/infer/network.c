@@ -20,7 +20,8 @@ struct loader {
     const struct weights *weights;
     struct pool *pool;
     const struct progress *progress;
-    struct reader *readers; /* [n_threads] */
+    struct reader *readers;  /* [n_threads] */
+    enum tensor_dtype dtype; /* wanted */
     uint32_t n_threads;
     size_t buffer_floats; /* of a reader: NETWORK_READ_BYTES, or one row where that is longer */
     uint64_t done_bytes;
@@ -33,6 +34,11 @@ struct part {
     enum weight_role role;
     uint32_t rows;
 };
+
+enum tensor_dtype network_sensitive_dtype(enum tensor_dtype wanted)
+{
+    return wanted == TENSOR_INT8 ? TENSOR_BF16 : wanted;
+}
 
 static float *alloc_floats(uint64_t count)
 {
@@ -144,8 +150,8 @@ static enum status load_bias(struct loader *l, const struct part *part, uint32_t
 
 /* Stacks the parts, which share their input, into one packed matrix. */
 static enum status load_matrix(struct loader *l, struct packed_matrix *packed,
-                               const struct part *parts, uint32_t n_parts, uint32_t layer,
-                               uint32_t columns)
+                               enum tensor_dtype wanted, const struct part *parts, uint32_t n_parts,
+                               uint32_t layer, uint32_t columns)
 {
     uint64_t rows = 0;
     bool with_bias = false;
@@ -157,8 +163,9 @@ static enum status load_matrix(struct loader *l, struct packed_matrix *packed,
         return error_set(l->err, STATUS_UNSUPPORTED, -1,
                          "a matrix of %" PRIu64 " rows is too large", rows);
     }
+    enum tensor_dtype dtype = tensor_dtype_for(wanted, columns);
     enum status s =
-        packed_begin(packed, l->net->ops, TENSOR_F32, (uint32_t)rows, columns, with_bias, l->err);
+        packed_begin(packed, l->net->ops, dtype, (uint32_t)rows, columns, with_bias, l->err);
     uint32_t first = 0;
     for (uint32_t i = 0; s == STATUS_OK && i < n_parts; i++) {
         s = load_rows(l, &parts[i], layer, columns, packed, first, NULL);
@@ -217,16 +224,18 @@ static enum status load_layer(struct loader *l, uint32_t index)
         s = load_norm(l, &layer->mlp_norm, ROLE_MLP_NORM, index);
     }
     if (s == STATUS_OK) {
-        s = load_matrix(l, &layer->qkv, qkv, 3, index, c->n_channels);
+        s = load_matrix(l, &layer->qkv, l->dtype, qkv, 3, index, c->n_channels);
     }
     if (s == STATUS_OK) {
-        s = load_matrix(l, &layer->o, &o, 1, index, q_rows);
+        s = load_matrix(l, &layer->o, l->dtype, &o, 1, index, q_rows);
     }
     if (s == STATUS_OK) {
-        s = load_matrix(l, &layer->up, up + skip_gate, 2 - skip_gate, index, c->n_channels);
+        s = load_matrix(l, &layer->up, l->dtype, up + skip_gate, 2 - skip_gate, index,
+                        c->n_channels);
     }
     if (s == STATUS_OK) {
-        s = load_matrix(l, &layer->down, &down, 1, index, c->n_ffn);
+        s = load_matrix(l, &layer->down, network_sensitive_dtype(l->dtype), &down, 1, index,
+                        c->n_ffn);
     }
     return s;
 }
@@ -249,7 +258,8 @@ static enum status load_ends(struct loader *l)
     struct network *net = l->net;
     const struct model_config *c = &net->config;
     const struct part head = {c->tied ? ROLE_EMBED : ROLE_HEAD, c->n_vocab};
-    enum status s = load_matrix(l, &net->head, &head, 1, 0, c->n_channels);
+    enum status s =
+        load_matrix(l, &net->head, network_sensitive_dtype(l->dtype), &head, 1, 0, c->n_channels);
     if (s == STATUS_OK && !c->tied) {
         s = load_table(l, &net->embed, ROLE_EMBED, c->n_vocab, c->n_channels, "the embedding");
     }
@@ -309,8 +319,8 @@ static enum status load_all(struct loader *l)
 
 enum status network_load(struct network *out, const struct model_config *config,
                          const struct weights *weights, const struct tensor_ops *ops,
-                         struct pool *pool, uint32_t max_len, const struct progress *progress,
-                         struct error *err)
+                         enum tensor_dtype dtype, struct pool *pool, uint32_t max_len,
+                         const struct progress *progress, struct error *err)
 {
     if (config->arch->position == POSITION_ROPE && config->head_size % 2 != 0) {
         return error_set(err, STATUS_UNSUPPORTED, -1,
@@ -322,6 +332,7 @@ enum status network_load(struct network *out, const struct model_config *config,
     struct loader l = {.net = &net,
                        .weights = weights,
                        .pool = pool,
+                       .dtype = dtype,
                        .n_threads = pool_threads(pool),
                        .progress = progress,
                        .total_bytes = config_parameter_count(config) * sizeof(float),
@@ -367,29 +378,35 @@ void network_deinit(struct network *net)
     *net = (struct network){0};
 }
 
-static uint64_t matrix_floats(const struct tensor_ops *ops, uint64_t rows, uint64_t columns)
+/* With a bias, and int8's scale and offset. */
+static uint64_t matrix_bytes(const struct tensor_ops *ops, enum tensor_dtype wanted, uint64_t rows,
+                             uint32_t columns)
 {
+    enum tensor_dtype dtype = tensor_dtype_for(wanted, columns);
     uint64_t padded = (rows + ops->panel - 1) / ops->panel * ops->panel;
-    return padded * (columns + 1); /* + 1: the bias */
+    uint64_t extra = dtype == TENSOR_INT8 ? 3 : 1;
+    return padded * (columns / tensor_step_inputs(dtype) + extra) * sizeof(float);
 }
 
-uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops, uint32_t max_len)
+uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops,
+                       enum tensor_dtype dtype, uint32_t max_len)
 {
     uint64_t q_rows = (uint64_t)c->n_heads * c->head_size;
     uint64_t kv_rows = (uint64_t)c->n_kv_heads * c->head_size;
     uint64_t up_rows = (uint64_t)c->n_ffn * (c->arch->gated_mlp ? 2 : 1);
-    uint64_t layer = matrix_floats(ops, q_rows + 2 * kv_rows, c->n_channels) +
-                     matrix_floats(ops, c->n_channels, q_rows) +
-                     matrix_floats(ops, up_rows, c->n_channels) +
-                     matrix_floats(ops, c->n_channels, c->n_ffn) + (uint64_t)4 * c->n_channels;
-    uint64_t floats = layer * c->n_layers + matrix_floats(ops, c->n_vocab, c->n_channels) +
-                      (uint64_t)2 * c->n_channels;
+    uint64_t layer = matrix_bytes(ops, dtype, q_rows + 2 * kv_rows, c->n_channels) +
+                     matrix_bytes(ops, dtype, c->n_channels, (uint32_t)q_rows) +
+                     matrix_bytes(ops, dtype, up_rows, c->n_channels) +
+                     matrix_bytes(ops, network_sensitive_dtype(dtype), c->n_channels, c->n_ffn);
+    uint64_t floats = (uint64_t)4 * c->n_channels * c->n_layers + (uint64_t)2 * c->n_channels;
     if (!c->tied) {
         floats += (uint64_t)c->n_vocab * c->n_channels;
     }
     floats += c->arch->position == POSITION_LEARNED ? (uint64_t)max_len * c->n_channels
                                                     : (uint64_t)max_len * c->head_size;
-    return floats * sizeof(float);
+    return layer * c->n_layers +
+           matrix_bytes(ops, network_sensitive_dtype(dtype), c->n_vocab, c->n_channels) +
+           floats * sizeof(float);
 }
 
 void network_embed(const struct network *net, int32_t token, float *out)

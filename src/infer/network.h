@@ -52,17 +52,21 @@ struct network {
     float *rope_sin;
 };
 
+/* The dtype of the matrices that lose most by int8: the LM head, with it a tied embedding, and the
+ * down-projection, whose inputs have the largest outliers (docs/SPEED.md). */
+enum tensor_dtype network_sensitive_dtype(enum tensor_dtype wanted);
+
 /* Errors: NO_MEMORY, UNSUPPORTED (rotary positions with an odd head size), and those of
  * weights_read_rows. On error *net is untouched and nothing is kept. */
 enum status network_load(struct network *net, const struct model_config *config,
                          const struct weights *weights, const struct tensor_ops *ops,
-                         struct pool *pool, uint32_t max_len, const struct progress *progress,
-                         struct error *err) MUST_USE;
+                         enum tensor_dtype dtype, struct pool *pool, uint32_t max_len,
+                         const struct progress *progress, struct error *err) MUST_USE;
 void network_deinit(struct network *net);
 
 /* Bytes network_load keeps, biases and padding included as if every bias were present. */
 uint64_t network_bytes(const struct model_config *config, const struct tensor_ops *ops,
-                       uint32_t max_len);
+                       enum tensor_dtype dtype, uint32_t max_len);
 
 /* Row of the embedding: out[C]. Requires 0 <= token < V. */
 void network_embed(const struct network *net, int32_t token, float *out);

@@ -585,10 +585,14 @@ static void put_metric(const struct prom *p, struct strbuf *out, const struct me
                       (double)get(&p->kv_blocks_used) / (double)p->config.total_blocks);
         break;
     case KIND_CONFIG: /* as vLLM: without the model's name */
+        strbuf_printf(out, "%s{block_size=\"%u\",", m->name, p->config.block_tokens);
+        if (p->config.dtype != NULL) { /* ours alone: clients compare only like with like */
+            strbuf_printf(out, "dtype=\"%s\",", p->config.dtype);
+        }
         strbuf_printf(out,
-                      "%s{block_size=\"%u\",enable_prefix_caching=\"False\",engine=\"0\","
-                      "num_gpu_blocks=\"%u\"} 1.0\n",
-                      m->name, p->config.block_tokens, p->config.total_blocks);
+                      "enable_prefix_caching=\"False\",engine=\"0\",num_gpu_blocks=\"%u\"} "
+                      "1.0\n",
+                      p->config.total_blocks);
         break;
     case KIND_HISTOGRAM:
         put_histogram(p, out, m);

@@ -115,8 +115,56 @@ static inline vec vec_scale2(vec a, vec n)
     return vec_mul(vec_mul(a, _mm256_castsi256_ps(by_half)), _mm256_castsi256_ps(by_rest));
 }
 
-#define TILE_ROWS 6
-#define TILE_K    320
+static inline __m256i bits_of(vec v)
+{
+    return _mm256_castps_si256(v);
+}
+
+#define BF16_PARTS 2
+
+static inline vec vec_bf16_part(vec w, uint32_t part)
+{
+    const __m256i high = _mm256_set1_epi32((int)0xFFFF0000U);
+    return _mm256_castsi256_ps(part == 0 ? _mm256_slli_epi32(bits_of(w), 16)
+                                         : _mm256_and_si256(bits_of(w), high));
+}
+
+static inline vec vec_dot_bf16(vec acc, vec w, vec x)
+{
+    return vec_fma(x, w, acc);
+}
+
+#define INT8_PARTS  2
+#define INT8_OFFSET 0
+
+static inline vec vec_int8_part(vec w, uint32_t part)
+{
+    __m256i high = part == 0 ? _mm256_slli_epi16(bits_of(w), 8) : bits_of(w);
+    return _mm256_castsi256_ps(_mm256_srai_epi16(high, 8));
+}
+
+static inline vec vec_dot_int8(vec acc, vec w, vec x)
+{
+    __m256i products = _mm256_madd_epi16(bits_of(w), bits_of(x));
+    return _mm256_castsi256_ps(_mm256_add_epi32(bits_of(acc), products));
+}
+
+static inline vec vec_from_int(vec v)
+{
+    return _mm256_cvtepi32_ps(bits_of(v));
+}
+
+static inline void vec_store_int8(void *p, vec v)
+{
+    __m256i whole = _mm256_cvtps_epi32(v);
+    __m128i narrow =
+        _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    narrow = _mm_shufflelo_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0));
+    _mm_storeu_si128(p, _mm_shufflehi_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+#define TILE_ROWS  6
+#define TILE_STEPS 320
 
 #include "tensor/simd_ops_int.h"
 

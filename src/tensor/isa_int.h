@@ -9,6 +9,8 @@ extern const struct tensor_ops tensor_ops_reference;
 #if defined(__x86_64__)
 extern const struct tensor_ops tensor_ops_avx2;
 extern const struct tensor_ops tensor_ops_avx512;
+extern const struct tensor_ops tensor_ops_avx512_vnni;
+extern const struct tensor_ops tensor_ops_avx512_bf16;
 #endif
 
 #endif

@@ -6,33 +6,79 @@
  * bias), so it is batch-invariant too.
  */
 #include <math.h>
+#include <string.h>
 
 #include "tensor/isa_int.h"
 
 #define PANEL 16
 
-static void matmul_f32(float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
-                       const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end)
+/* A weight as the products see it: int8 without its scale. */
+static float weight(const struct packed_matrix *w, size_t row, size_t k)
 {
-    for (uint32_t p = panel_begin; p < panel_end; p++) {
-        size_t column = (size_t)p * PANEL;
-        uint32_t columns = w->n_out - column < PANEL ? (uint32_t)(w->n_out - column) : PANEL;
-        const float *data = (const float *)w->data + column * w->n_in;
-        for (size_t t = 0; t < n_rows; t++) {
-            float sum[PANEL];
-            for (uint32_t j = 0; j < PANEL; j++) {
-                sum[j] = w->bias != NULL ? w->bias[column + j] : 0.0f;
-            }
+    size_t at = packed_index(w, row, k);
+    switch (w->dtype) {
+    case TENSOR_BF16: {
+        uint32_t bits = (uint32_t)((const uint16_t *)w->data)[at] << 16;
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        return x;
+    }
+    case TENSOR_INT8:
+        return ((const int8_t *)w->data)[at];
+    default:
+        return ((const float *)w->data)[at];
+    }
+}
+
+static void matmul(float *y, size_t ldy, const struct operand *x, uint32_t row, uint32_t n_rows,
+                   const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end)
+{
+    for (size_t column = (size_t)panel_begin * PANEL; column < (size_t)panel_end * PANEL;
+         column++) {
+        for (size_t t = row; t < (size_t)row + n_rows && column < w->n_out; t++) {
+            const float *in = (const float *)x->data + t * (x->stride / sizeof *in);
+            float sum = w->bias != NULL ? w->bias[column] : 0.0f;
             for (size_t k = 0; k < w->n_in; k++) {
-                for (uint32_t j = 0; j < PANEL; j++) {
-                    sum[j] += x[t * ldx + k] * data[k * PANEL + j];
-                }
+                sum += in[k] * weight(w, column, k);
             }
-            for (uint32_t j = 0; j < columns; j++) {
-                y[t * ldy + column + j] = sum[j];
-            }
+            y[t * ldy + column] = sum;
         }
     }
+}
+
+/* Operand rows are bytes. */
+static void matmul_int8(float *y, size_t ldy, const struct operand *x, uint32_t row,
+                        uint32_t n_rows, const struct packed_matrix *w, uint32_t panel_begin,
+                        uint32_t panel_end)
+{
+    for (size_t column = (size_t)panel_begin * PANEL; column < (size_t)panel_end * PANEL;
+         column++) {
+        for (size_t t = row; t < (size_t)row + n_rows && column < w->n_out; t++) {
+            const int8_t *in = (const int8_t *)x->data + t * x->stride;
+            int32_t sum = 0;
+            for (size_t k = 0; k < w->n_in; k++) {
+                sum += in[k] * (int32_t)weight(w, column, k);
+            }
+            float bias = w->bias != NULL ? w->bias[column] : 0.0f;
+            y[t * ldy + column] = (float)sum * (x->scale[t] * w->scale[column]) + bias;
+        }
+    }
+}
+
+static float pack_int8(void *out, const float *x, uint32_t n)
+{
+    float top = 0.0f;
+    float poison = 0.0f; /* NaN as soon as a value is not finite */
+    for (uint32_t i = 0; i < n; i++) {
+        top = fmaxf(top, fabsf(x[i]));
+        poison += 0.0f * x[i];
+    }
+    float inverse = top > 0.0f ? 127.0f / top : 0.0f;
+    for (uint32_t i = 0; i < n; i++) {
+        float q = rintf(x[i] * inverse);
+        ((int8_t *)out)[i] = (int8_t)(fabsf(q) <= 127.0f ? q : 0.0f);
+    }
+    return top / 127.0f + poison;
 }
 
 static void rms_norm(float *y, const float *x, const float *weight, uint32_t n, float eps)
@@ -167,10 +213,38 @@ static void attend(float *out, const float *q, uint32_t group, uint32_t head_siz
     }
 }
 
+/* One after the other, as the products are. */
+static uint64_t multiply_add(enum tensor_dtype dtype, uint64_t n)
+{
+    volatile float x = 0.5f;
+    volatile int32_t q = 1;
+    float sum = 0.0f;
+    int32_t whole = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (dtype == TENSOR_INT8) {
+            whole += q * (int32_t)(i & 1);
+        } else {
+            sum += x * (float)(i & 1);
+        }
+    }
+    x = sum;
+    q = whole;
+    return n;
+}
+
+static float read_floats(const float *x, size_t n)
+{
+    float max = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        max = x[i] > max ? x[i] : max;
+    }
+    return max;
+}
+
 const struct tensor_ops tensor_ops_reference = {
     .isa = "reference",
     .panel = PANEL,
-    .matmul_f32 = matmul_f32,
+    .product = {{matmul, NULL, 1}, {matmul, NULL, 2}, {matmul_int8, pack_int8, 1}},
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .add = add,
@@ -181,4 +255,6 @@ const struct tensor_ops tensor_ops_reference = {
     .silu = silu,
     .rope = rope,
     .attend = attend,
+    .multiply_add = multiply_add,
+    .read = read_floats,
 };

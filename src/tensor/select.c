@@ -21,6 +21,16 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 }
+
+static bool has_avx512_vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+static bool has_avx512_bf16(void)
+{
+    return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 /* Best first. */
@@ -29,8 +39,8 @@ static const struct isa_row {
     bool (*supported)(void);
 } isa_rows[] = {
 #if defined(__x86_64__)
-    {&tensor_ops_avx512, has_avx512},
-    {&tensor_ops_avx2, has_avx2},
+    {&tensor_ops_avx512_bf16, has_avx512_bf16}, {&tensor_ops_avx512_vnni, has_avx512_vnni},
+    {&tensor_ops_avx512, has_avx512},           {&tensor_ops_avx2, has_avx2},
 #endif
     {&tensor_ops_reference, has_always},
 };

@@ -3,8 +3,8 @@
  * said what a vector is.
  *
  * The including file defines VEC_LANES, the type `vec`, the tile constants TILE_ROWS (rows of the
- * matrix kernel: TILE_ROWS * TILE_VECS accumulators must fit the registers) and TILE_K (inputs per
- * block at most: a panel's block stays in the L1 cache), and
+ * matrix kernel: TILE_ROWS * TILE_VECS accumulators must fit the registers) and TILE_STEPS (steps
+ * per block at most: a panel's block stays in the L1 cache), and
  *
  *   vec_load vec_store vec_set1 vec_add vec_sub vec_mul vec_div vec_abs
  *   vec_fma(a, b, c)          a b + c, rounded once
@@ -16,10 +16,22 @@
  *   vec_keep(v, w, from, to)  v in lanes from <= i < to, else w
  *   vec_scale2(a, n)          a 2^n, n whole, |n| <= 252, rounded once
  *
+ * and how it multiplies the narrow dtypes. A loaded vector of weights holds, for each output, 2
+ * inputs in bf16 or 4 in int8; x is four bytes of an operand row in every lane:
+ *
+ *   BF16_PARTS  1: vec_dot_bf16(acc, w, x) takes a pair of each; operand rows are bf16
+ *               2: vec_bf16_part(w, i) widens the even, then the odd inputs; operand rows are f32
+ *   INT8_PARTS  1: vec_dot_int8(acc, w, x) takes four of each; operand rows are x + 128, unsigned
+ *               (INT8_OFFSET: sums begin with packed_matrix.offset, which takes the 128 out)
+ *               2: vec_int8_part(w, i) widens inputs 0 and 2, then 1 and 3, to 16 bits; operand
+ *               rows are 16 bits in that order
+ *   vec_from_int(v), vec_store_bf16, vec_store_int8 (rounds to nearest even)
+ *
  * Order of operations (tensor.h promises that it depends on sizes only):
  *   matrix product  acc = bias (or 0), then acc = fma(x[k], w[k], acc) for k = 0, 1, ... K-1: one
- *                   accumulator per output. Cutting rows into tiles, taking several panels at once
- *                   and resting acc in y between blocks of K change nothing of it.
+ *                   accumulator per output; with a bf16 dot, pair by pair upwards. Cutting rows
+ *                   into tiles, taking several panels at once and resting acc in y between blocks
+ *                   of steps change nothing of it. int8 sums are exact in any order.
  *   sums of a row   four vector accumulators in turn, then the tree of lane_sum
  *   attention       scores: d = 0, 1, ...; maximum and sum: lane by lane over tiles of 16 keys at
  *                   absolute multiples, then the tree; output: keys upwards
@@ -65,203 +77,7 @@ static float lane_max(vec v)
     return a[0];
 }
 
-/* ---- matrix product ---- */
-
-#define TILE_VECS 2 /* vectors per panel */
-#define PANEL     (TILE_VECS * VEC_LANES)
-/* Panels that one row takes side by side: enough sums in flight to hide the latency of an FMA. */
-#define ROW1_PANELS 4
-#define ROW2_PANELS 2
-#define TILE_ACCS                                                                                  \
-    (TILE_ROWS * TILE_VECS > ROW1_PANELS * TILE_VECS ? TILE_ROWS * TILE_VECS                       \
-                                                     : ROW1_PANELS * TILE_VECS)
-
-#define CACHE_LINE 64
-#define FETCH_STEP 16 /* inputs between two requests for weights of the next block */
-
-/* One register tile: some rows times some whole panels, over a block of K. */
-struct tile {
-    float *y;
-    size_t ldy;
-    const float *x;
-    size_t ldx;
-    const float *w;      /* [k][PANEL] of the first panel, at the block's first k */
-    size_t panel_floats; /* from one panel to the next */
-    const float *bias;   /* of the first panel's first output; NULL: 0 */
-    uint32_t n_k;
-    uint32_t columns; /* outputs that exist, of the tile's panels */
-    bool starts;      /* the first block of K: begins with bias, otherwise goes on from y */
-    /* Every FETCH_STEP inputs so many cache lines from here on are asked into L2. A number, not a
-     * pointer: it may run past the matrix, where asking does no harm. */
-    uintptr_t fetch;
-    uint32_t fetch_lines;
-};
-
-static ALWAYS_INLINE vec tile_begin(const struct tile *t, size_t row, uint32_t column)
-{
-    if (t->starts) {
-        return t->bias != NULL ? vec_load(t->bias + column) : vec_set1(0.0f);
-    }
-    const float *y = t->y + row * t->ldy + column;
-    if (column + VEC_LANES <= t->columns) {
-        return vec_load(y);
-    }
-    return column < t->columns ? vec_load_n(y, t->columns - column) : vec_set1(0.0f);
-}
-
-static ALWAYS_INLINE void tile_end(const struct tile *t, size_t row, uint32_t column, vec acc)
-{
-    float *y = t->y + row * t->ldy + column;
-    if (column + VEC_LANES <= t->columns) {
-        vec_store(y, acc);
-    } else if (column < t->columns) {
-        vec_store_n(y, acc, t->columns - column);
-    }
-}
-
-/* rows and panels are constants where this is expanded. */
-static ALWAYS_INLINE void tile_run(const struct tile *t, const uint32_t rows, const uint32_t panels)
-{
-    const uint32_t vecs = panels * TILE_VECS;
-    vec acc[TILE_ACCS];
-    const float *x[TILE_ROWS];
-    UNROLL
-    for (uint32_t r = 0; r < rows; r++) {
-        x[r] = t->x + r * t->ldx;
-        UNROLL
-        for (uint32_t v = 0; v < vecs; v++) {
-            acc[r * vecs + v] = tile_begin(t, r, v * VEC_LANES);
-        }
-    }
-    const float *w = t->w;
-    const size_t panel_floats = t->panel_floats;
-    const size_t n_k = t->n_k;
-    uintptr_t fetch = t->fetch;
-    for (size_t k = 0; k < n_k;) {
-        for (uint32_t i = 0; i < t->fetch_lines; i++, fetch += CACHE_LINE) {
-            __builtin_prefetch((const void *)fetch, 0, 2);
-        }
-        size_t stop = n_k - k < FETCH_STEP ? n_k : k + FETCH_STEP;
-        for (; k < stop; k++, w += PANEL) {
-            UNROLL
-            for (uint32_t r = 0; r < rows; r++) {
-                vec xk = vec_set1(x[r][k]);
-                UNROLL
-                for (uint32_t v = 0; v < vecs; v++) {
-                    const float *wv = w + v / TILE_VECS * panel_floats + v % TILE_VECS * VEC_LANES;
-                    acc[r * vecs + v] = vec_fma(xk, vec_load(wv), acc[r * vecs + v]);
-                }
-            }
-        }
-    }
-    UNROLL
-    for (uint32_t r = 0; r < rows; r++) {
-        UNROLL
-        for (uint32_t v = 0; v < vecs; v++) {
-            tile_end(t, r, v * VEC_LANES, acc[r * vecs + v]);
-        }
-    }
-}
-
-#define TILE_CASE(rows)                                                                            \
-    case rows:                                                                                     \
-        tile_run(t, rows, 1);                                                                      \
-        break
-
-/* One panel, 1 <= rows <= TILE_ROWS. */
-static void tile_run_rows(const struct tile *t, uint32_t rows)
-{
-    switch (rows) {
-        TILE_CASE(1);
-        TILE_CASE(2);
-        TILE_CASE(3);
-        TILE_CASE(4);
-        TILE_CASE(5);
-        TILE_CASE(6);
-#if TILE_ROWS >= 12
-        TILE_CASE(7);
-        TILE_CASE(8);
-        TILE_CASE(9);
-        TILE_CASE(10);
-        TILE_CASE(11);
-        TILE_CASE(12);
-#endif
-    }
-}
-
-/* One or two rows wait for memory, not for multipliers: several panels flow in side by side, and
- * all of K at once. Returns how many panels it took. */
-static uint32_t few_rows(const struct tile *t, uint32_t n_rows, uint32_t panels)
-{
-    if (n_rows == 1 && panels >= ROW1_PANELS) {
-        tile_run(t, 1, ROW1_PANELS);
-        return ROW1_PANELS;
-    }
-    if (n_rows == 2 && panels >= ROW2_PANELS) {
-        tile_run(t, 2, ROW2_PANELS);
-        return ROW2_PANELS;
-    }
-    tile_run_rows(t, n_rows);
-    return 1;
-}
-
-/*
- * Row tiles of nearly equal height, so that none is too low to keep the multipliers busy, and
- * blocks of K of nearly equal depth. All tiles pass over one block of weights while it lies in L1.
- * Only the first would wait for memory, and memory would idle during the others: so each of them
- * asks for its share of the next block, which follows this one in memory.
- */
-static void many_rows(const struct tile *whole, uint32_t n_rows, uint32_t K)
-{
-    struct tile t = *whole;
-    uint32_t n_tiles = (n_rows - 1) / TILE_ROWS + 1;
-    uint32_t step_lines = FETCH_STEP * PANEL * sizeof(float) / CACHE_LINE;
-    t.fetch_lines = (step_lines + n_tiles - 1) / n_tiles;
-    uint32_t n_blocks = (K - 1) / TILE_K + 1;
-    uint32_t block_k = (K - 1) / n_blocks + 1;
-    for (uint32_t k = 0; k < K; k += block_k) {
-        t.n_k = K - k < block_k ? K - k : block_k;
-        t.starts = k == 0;
-        t.w = whole->w + (size_t)k * PANEL;
-        t.fetch = (uintptr_t)(t.w + (size_t)t.n_k * PANEL);
-        uint32_t steps = (t.n_k + FETCH_STEP - 1) / FETCH_STEP;
-        for (uint32_t i = 0; i < n_tiles; i++) {
-            size_t row = (size_t)((uint64_t)n_rows * i / n_tiles);
-            size_t row_end = (size_t)((uint64_t)n_rows * (i + 1) / n_tiles);
-            t.x = whole->x + row * t.ldx + k;
-            t.y = whole->y + row * t.ldy;
-            tile_run_rows(&t, (uint32_t)(row_end - row));
-            t.fetch += (uintptr_t)steps * t.fetch_lines * CACHE_LINE;
-        }
-    }
-}
-
-static void matmul_f32(float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
-                       const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end)
-{
-    for (uint32_t p = panel_begin; p < panel_end;) {
-        size_t column = (size_t)p * PANEL;
-        size_t left = w->n_out - column;
-        struct tile t = {
-            .y = y + column,
-            .ldy = ldy,
-            .x = x,
-            .ldx = ldx,
-            .w = (const float *)w->data + column * w->n_in,
-            .panel_floats = (size_t)w->n_in * PANEL,
-            .bias = w->bias != NULL ? w->bias + column : NULL,
-            .n_k = w->n_in,
-            .columns = left < ROW1_PANELS * PANEL ? (uint32_t)left : ROW1_PANELS * PANEL,
-            .starts = true,
-        };
-        if (n_rows <= 2) {
-            p += few_rows(&t, n_rows, panel_end - p);
-        } else {
-            many_rows(&t, n_rows, w->n_in);
-            p++;
-        }
-    }
-}
+#include "tensor/simd_matmul_int.h"
 
 /* ---- elementwise: f applied to whole vectors and to a zero-padded last one ---- */
 
@@ -729,11 +545,88 @@ static void attend(float *out, const float *q, uint32_t group, uint32_t head_siz
     }
 }
 
+/* ---- limits ---- */
+
+#define SPIN_ACCS 12 /* in flight: latency is hidden */
+
+/* The compiler must not see that nothing changes from round to round. */
+#define FORGET(v) __asm__ volatile("" : "+v"(v))
+
+static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
+{
+    const uint64_t round =
+        (uint64_t)SPIN_ACCS * VEC_LANES * tensor_step_inputs(dtype) / parts_of(dtype);
+    uint64_t rounds = n / round + 1;
+    vec acc[SPIN_ACCS];
+    vec w = vec_set1(0.0f);
+    vec x = vec_set1(0.0f);
+    UNROLL
+    for (uint32_t i = 0; i < SPIN_ACCS; i++) {
+        acc[i] = vec_set1(0.0f);
+    }
+    FORGET(w);
+    FORGET(x);
+    for (uint64_t r = 0; r < rounds; r++) {
+        UNROLL
+        for (uint32_t i = 0; i < SPIN_ACCS; i++) {
+            acc[i] = accumulate(acc[i], w, x, dtype);
+            FORGET(acc[i]); /* else all sums were one */
+            if (dtype == TENSOR_INT8 && INT8_PARTS == 2) {
+                FORGET(w); /* else one product served all of them */
+            }
+        }
+    }
+    return rounds * round;
+}
+
+static uint64_t multiply_add(enum tensor_dtype dtype, uint64_t n)
+{
+    switch (dtype) {
+    case TENSOR_BF16:
+        return spin(n, TENSOR_BF16);
+    case TENSOR_INT8:
+        return spin(n, TENSOR_INT8);
+    default:
+        return spin(n, TENSOR_F32);
+    }
+}
+
+static float read_floats(const float *x, size_t n)
+{
+    vec sum[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        sum[i] = vec_set1(0.0f);
+    }
+    for (size_t at = 0; at < n; at += 4 * (size_t)VEC_LANES) {
+        UNROLL
+        for (uint32_t i = 0; i < 4; i++) {
+            sum[i] = vec_max(sum[i], vec_load(x + at + i * (size_t)VEC_LANES));
+        }
+    }
+    return lane_max(vec_max(vec_max(sum[0], sum[1]), vec_max(sum[2], sum[3])));
+}
+
+#if BF16_PARTS == 1
+#define SIMD_BF16_PRODUCT                                                                          \
+    {                                                                                              \
+        matmul_bf16, pack_bf16, 1                                                                  \
+    }
+#else
+#define SIMD_BF16_PRODUCT                                                                          \
+    {                                                                                              \
+        matmul_bf16, NULL, 2                                                                       \
+    }
+#endif
+
 #define SIMD_OPS_TABLE(name)                                                                       \
     {                                                                                              \
-        .isa = (name), .panel = PANEL, .matmul_f32 = matmul_f32, .rms_norm = rms_norm,             \
-        .layer_norm = layer_norm, .add = add, .silu_mul = silu_mul, .gelu_tanh = gelu_tanh,        \
-        .gelu_erf = gelu_erf, .relu = relu, .silu = silu, .rope = rope, .attend = attend,          \
+        .isa = (name), .panel = PANEL,                                                             \
+        .product = {{matmul_f32, NULL, 1},                                                         \
+                    SIMD_BF16_PRODUCT,                                                             \
+                    {matmul_int8, pack_int8, INT8_PARTS}},                                         \
+        .rms_norm = rms_norm, .layer_norm = layer_norm, .add = add, .silu_mul = silu_mul,          \
+        .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .relu = relu, .silu = silu, .rope = rope,    \
+        .attend = attend, .multiply_add = multiply_add, .read = read_floats,                       \
     }
 
 /* NOLINTEND(bugprone-implicit-widening-of-multiplication-result) */

@@ -19,14 +19,29 @@
 #include "base/status.h"
 #include "tensor/pool.h"
 
-enum tensor_dtype { TENSOR_F32 }; /* bf16 and int8 join here */
+enum tensor_dtype { TENSOR_F32, TENSOR_BF16, TENSOR_INT8 };
+#define TENSOR_DTYPES 3
+
+/* "f32", "bf16", "int8". */
+const char *tensor_dtype_name(enum tensor_dtype dtype);
+
+/* Inputs of one step of a product: as many as fit four bytes of weights. Matrices of a dtype have a
+ * multiple of them. */
+static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
+{
+    return 1U << dtype;
+}
 
 /* Keys of one attention tile; KV blocks are as long, so tiles lie at absolute multiples. */
 #define TENSOR_KV_TILE 16
 
 /*
- * A weight matrix W[N, K] in panels of `panel` outputs: data[p][k][j] = W[p * panel + j][k]; the
- * last panel is padded with zeros. dtype decides what the elements are.
+ * A weight matrix W[N, K] in panels of `panel` outputs, each panel step by step; the last panel is
+ * padded with zeros. With n the panel's first output:
+ *
+ *   f32   data[k][j]         = W[n + j][k]
+ *   bf16  data[k / 2][j][2]  the same, rounded to nearest even, pairs of inputs side by side
+ *   int8  data[k / 4][j][4]  round(W[n + j][k] / scale[n + j]), scale = max of |row| / 127
  */
 struct packed_matrix {
     enum tensor_dtype dtype;
@@ -36,18 +51,44 @@ struct packed_matrix {
     void *data; /* 64-byte aligned; owner: the matrix */
     size_t bytes;
     float *bias; /* [n_out rounded up to panel], NULL none */
+    /* int8 only, both [n_out rounded up to panel]. */
+    float *scale;
+    int32_t *offset; /* -128 times the sum of the output's weights */
+};
+
+/* Where W[row][k] stands in data, in elements. */
+static inline size_t packed_index(const struct packed_matrix *m, size_t row, size_t k)
+{
+    size_t inputs = tensor_step_inputs(m->dtype);
+    size_t lane = row % m->panel;
+    return (row - lane) * m->n_in + (k / inputs * m->panel + lane) * inputs + k % inputs;
+}
+
+/* T rows as a product takes them. Borrowed. */
+struct operand {
+    const void *data;
+    size_t stride;      /* bytes from row to row, a multiple of 4 */
+    const float *scale; /* [T]; int8 only */
+};
+
+/* Products with weights of one dtype. */
+struct tensor_product {
+    /* y[t][n] = bias[n] + sum_k x[t][k] * W[n][k] for panels [panel_begin, panel_end) and rows
+     * [row, row + n_rows) of x and y. y: [T, ldy]. */
+    void (*matmul)(float *y, size_t ldy, const struct operand *x, uint32_t row, uint32_t n_rows,
+                   const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end);
+    /* f32[n] as an operand row, in at most tensor_operand_bytes; returns its scale. NULL: rows of
+     * f32 are taken as they are. */
+    float (*pack_row)(void *out, const float *x, uint32_t n);
+    uint32_t parts; /* 4-byte words of an operand row per step */
 };
 
 /* One instruction set's kernels. Every kernel is single-threaded over the range it is given; the
  * wrappers below split ranges over the pool. */
 struct tensor_ops {
-    const char *isa; /* "reference", "avx2", "avx512" */
-    uint32_t panel;  /* outputs per panel this ISA packs for f32 */
-
-    /* y[t][n] = bias[n] + sum_k x[t][k] * W[n][k] for panels [panel_begin, panel_end), all T rows.
-     * Shapes: x [T, ldx], y [T, ldy]. */
-    void (*matmul_f32)(float *y, size_t ldy, const float *x, size_t ldx, uint32_t n_rows,
-                       const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end);
+    const char *isa; /* "reference", "avx2", "avx512", "avx512-vnni", "avx512-bf16" */
+    uint32_t panel;  /* outputs per panel */
+    struct tensor_product product[TENSOR_DTYPES]; /* by dtype of the weights */
 
     /* y = x / sqrt(mean(x^2) + eps) * weight, one row of C. */
     void (*rms_norm)(float *y, const float *x, const float *weight, uint32_t n, float eps);
@@ -77,14 +118,24 @@ struct tensor_ops {
     void (*attend)(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
                    const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
                    uint32_t last, float *scratch);
+
+    /* What this instruction set can do at best, for limits: at least n multiply-adds as the
+     * products of a dtype make them, but all in registers; returns how many. */
+    uint64_t (*multiply_add)(enum tensor_dtype dtype, uint64_t n);
+    /* Reads n floats (a multiple of 64) front to back; returns what came of them. */
+    float (*read)(const float *x, size_t n);
 };
 
-/* The best ISA of this machine, or the one named ("reference", "avx2", "avx512"; NULL: best).
+/* The best ISA of this machine, or the one named (NULL: best).
  * UNSUPPORTED names what the machine has. */
 enum status tensor_select(const char *isa, const struct tensor_ops **out,
                           struct error *err) MUST_USE;
 /* All ISAs this machine can run, best first; returns how many. */
 uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity);
+
+/* The dtype a matrix of n_in inputs is kept in: the one wanted, or f32 where n_in is no multiple of
+ * a step, or (int8) so large that sums could overflow. */
+enum tensor_dtype tensor_dtype_for(enum tensor_dtype wanted, uint32_t n_in);
 
 /*
  * Packing, row by row as a file is read: begin allocates, put_rows places f32 rows [row, row + n)
@@ -99,8 +150,11 @@ void packed_deinit(struct packed_matrix *m);
 /* Row `row` of W back as f32[K]: the embedding look-up of a tied model reads panels. */
 void packed_get_row(const struct packed_matrix *m, uint32_t row, float *out);
 
+/* Bytes to set aside for an operand row of K inputs; 0 where rows of f32 are taken as they are. */
+size_t tensor_operand_bytes(const struct tensor_ops *ops, enum tensor_dtype dtype, uint32_t K);
+
 /* y[T, N] = x[T, K] W^T + bias, split over the pool by panels. */
 void tensor_matmul(const struct tensor_ops *ops, struct pool *pool, float *y, size_t ldy,
-                   const float *x, size_t ldx, uint32_t n_rows, const struct packed_matrix *w);
+                   const struct operand *x, uint32_t n_rows, const struct packed_matrix *w);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * bench_engine.c - decode speed of the model executor, without a scheduler.
  *
- *     bench_engine MODEL [threads [repeats [isa]]]
+ *     bench_engine MODEL [threads [repeats [isa [dtype]]]]
  *
  * MODEL: a .gguf file or a folder. For 1, 8 and 32 streams: a prompt of 16 tokens each in one step,
  * then 19 steps of one token per stream (20 new tokens, the first from the prompt's step), at the
@@ -144,7 +144,8 @@ static void bench_streams(struct exec_model *m, uint32_t n, uint32_t n_vocab, ui
 }
 
 static void bench_isa(const struct model_config *config, const struct weights *weights,
-                      const struct tensor_ops *ops, uint32_t threads, uint32_t repeats)
+                      const struct tensor_ops *ops, enum tensor_dtype dtype, uint32_t threads,
+                      uint32_t repeats)
 {
     static const uint32_t streams[] = {1, 8, 32};
     struct exec_model *m;
@@ -152,6 +153,7 @@ static void bench_isa(const struct model_config *config, const struct weights *w
     const struct exec_model_options o = {.config = config,
                                          .weights = weights,
                                          .ops = ops,
+                                         .dtype = dtype,
                                          .n_threads = threads,
                                          .kv_blocks = BLOCKS * MAX_STREAMS,
                                          .max_model_len = 64,
@@ -160,7 +162,8 @@ static void bench_isa(const struct model_config *config, const struct weights *w
     if (exec_model_create(&o, &m, &err) != STATUS_OK) {
         die(&err);
     }
-    fprintf(stderr, "%s: %u threads, loaded in %.2f s\n", exec_model_isa(m), exec_model_threads(m),
+    fprintf(stderr, "%s %s: %u threads, loaded in %.2f s\n", exec_model_isa(m),
+            tensor_dtype_name(dtype), exec_model_threads(m),
             monotime_seconds(monotime_now_ns() - begin));
     for (uint32_t i = 0; i < 3; i++) {
         bench_streams(m, streams[i], config->n_vocab, repeats);
@@ -175,7 +178,7 @@ int main(int argc, char **argv)
     struct weights *weights;
     const struct tensor_ops *isas[16];
     if (argc < 2) {
-        fprintf(stderr, "usage: bench_engine MODEL [threads [repeats [isa]]]\n");
+        fprintf(stderr, "usage: bench_engine MODEL [threads [repeats [isa [dtype]]]]\n");
         return 2;
     }
     uint32_t threads = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0;
@@ -190,8 +193,12 @@ int main(int argc, char **argv)
            "sample "
            "(%%)\n");
     for (uint32_t i = 0; i < n; i++) {
-        if (argc <= 4 || strcmp(argv[4], isas[i]->isa) == 0) {
-            bench_isa(&config, weights, isas[i], threads, repeats);
+        for (int d = 0; d < TENSOR_DTYPES; d++) {
+            enum tensor_dtype dtype = (enum tensor_dtype)d;
+            if ((argc <= 4 || strcmp(argv[4], isas[i]->isa) == 0) &&
+                (argc <= 5 || strcmp(argv[5], tensor_dtype_name(dtype)) == 0)) {
+                bench_isa(&config, weights, isas[i], dtype, threads, repeats);
+            }
         }
     }
     weights_close(weights);

@@ -19,13 +19,15 @@
 #endif
 
 static struct exec_model *open_model(const struct checkpoint *c, const struct tensor_ops *ops,
-                                     uint32_t threads, uint32_t max_rows, struct driver *d)
+                                     enum tensor_dtype dtype, uint32_t threads, uint32_t max_rows,
+                                     struct driver *d)
 {
     struct exec_model *m;
     struct error err = ERROR_INIT;
     must(exec_model_create(&(struct exec_model_options){.config = &c->config,
                                                         .weights = c->weights,
                                                         .ops = ops,
+                                                        .dtype = dtype,
                                                         .n_threads = threads,
                                                         .kv_blocks = 2 * SEQ_MAX * SEQ_MAX_BLOCKS,
                                                         .max_rows = max_rows,
@@ -117,8 +119,8 @@ static void run_random(struct driver *d, struct executor *e, uint64_t seed)
     }
 }
 
-static void check_random(const char *name, const struct tensor_ops *ops, uint32_t n_seqs,
-                         uint64_t seed)
+static void check_random(const char *name, const struct tensor_ops *ops, enum tensor_dtype dtype,
+                         uint32_t n_seqs, uint64_t seed)
 {
     static const struct {
         uint32_t threads;
@@ -130,13 +132,13 @@ static void check_random(const char *name, const struct tensor_ops *ops, uint32_
     checkpoint_open(&c, name);
     driver_init(&alone, n_seqs, c.config.n_vocab, seed);
     ask_for_more(&alone);
-    struct exec_model *m = open_model(&c, ops, 1, 256, &alone);
+    struct exec_model *m = open_model(&c, ops, dtype, 1, 256, &alone);
     driver_run_alone(&alone, exec_model_executor(m));
     exec_model_destroy(m);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         driver_init(&mixed, n_seqs, c.config.n_vocab, seed);
         ask_for_more(&mixed);
-        m = open_model(&c, ops, ways[w].threads, ways[w].max_rows, &mixed);
+        m = open_model(&c, ops, dtype, ways[w].threads, ways[w].max_rows, &mixed);
         run_random(&mixed, exec_model_executor(m), seed + w);
         snprintf(what, sizeof what, "%s on %s, %u threads, pieces of %u rows, seed %llu", name,
                  ops->isa, ways[w].threads, ways[w].max_rows, (unsigned long long)seed);
@@ -155,7 +157,9 @@ static void test_any_schedule_gives_the_same_bits(void **state)
     (void)state;
     for (size_t i = 0; i < N_TINY; i++) {
         for (uint32_t k = 0; k < n_isas; k++) {
-            check_random(tiny_models[i], isas[k], N_SEQS, 100 + i);
+            for (enum tensor_dtype d = 0; d < TENSOR_DTYPES; d++) {
+                check_random(tiny_models[i], isas[k], d, N_SEQS, 100 + i);
+            }
         }
         print_message("%s: %u instruction sets\n", tiny_models[i], n_isas);
     }
@@ -181,7 +185,9 @@ static void test_prefill_in_pieces(void **state)
             ids[t] = (int32_t)rng_below(&rng, c.config.n_vocab);
         }
         for (size_t p = sizeof pieces / sizeof pieces[0]; p-- > 0;) {
-            struct exec_model *m = open_model(&c, isas[i / 3], 1 + p % 2, pieces[p], NULL);
+            struct exec_model *m =
+                open_model(&c, isas[i / 3], (enum tensor_dtype)(i % TENSOR_DTYPES), 1 + p % 2,
+                           pieces[p], NULL);
             float *got = calloc(floats, sizeof *got);
             assert_non_null(got);
             must(exec_model_logits(m, ids, 50, got, &err), &err);
@@ -218,7 +224,8 @@ static void test_stale_nan_is_never_read(void **state)
         checkpoint_open(&c, tiny_models[k / n_isas]);
         must(pool_create(1, &pool, &err), &err);
         must(kv_init(&kv, &c.config, 4, &err), &err);
-        must(network_load(&net, &c.config, c.weights, isas[k % n_isas], pool, 48, NULL, &err),
+        must(network_load(&net, &c.config, c.weights, isas[k % n_isas],
+                          (enum tensor_dtype)(k % TENSOR_DTYPES), pool, 48, NULL, &err),
              &err);
         must(forward_create(&net, &kv, pool, 40, &f, &err), &err);
         float *first = calloc(c.config.n_vocab, sizeof *first);

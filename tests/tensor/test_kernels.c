@@ -1,9 +1,10 @@
 /*
  * test_kernels.c - matrix product, packing and choice of kernels, on every instruction set here.
  *
- * Values against double precision (error <= K 2^-24 sum |x w|), and the promise of tensor.h bit for
- * bit: rows alone or together, any range of panels, any number of threads. Inputs and outputs end
- * at a guard page. The other operations: test_row_ops.c, test_attend.c.
+ * Values against double precision over the weights and inputs as the dtype rounds them (error <= K
+ * 2^-24 sum |x w|), and the promise of tensor.h bit for bit: rows alone or together, any range of
+ * panels, any number of threads; int8 alike on every instruction set. Inputs and outputs end at a
+ * guard page. The other operations: test_row_ops.c, test_attend.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,11 +23,11 @@
 static const struct tensor_ops *isas[MAX_ISAS];
 static uint32_t n_isas;
 
-static struct packed_matrix pack(const struct tensor_ops *ops, uint32_t N, uint32_t K,
-                                 const float *w, const float *bias)
+static struct packed_matrix pack(const struct tensor_ops *ops, enum tensor_dtype dtype, uint32_t N,
+                                 uint32_t K, const float *w, const float *bias)
 {
     struct packed_matrix m;
-    assert_int_equal(packed_begin(&m, ops, TENSOR_F32, N, K, bias != NULL, NULL), STATUS_OK);
+    assert_int_equal(packed_begin(&m, ops, dtype, N, K, bias != NULL, NULL), STATUS_OK);
     packed_put_rows(&m, 0, N, w);
     if (bias != NULL) {
         packed_put_bias(&m, 0, N, bias);
@@ -39,11 +40,72 @@ static uint32_t panels_of(const struct packed_matrix *m)
     return (m->n_out + m->panel - 1) / m->panel;
 }
 
-/* Inputs for all shapes of one K, with the double-precision answers: sums and sums of |terms|. */
+/* f32 rows as an operand; free_operand gives back what it owns. */
+static struct operand operand_of(const struct tensor_ops *ops, enum tensor_dtype dtype,
+                                 const float *x, size_t ldx, uint32_t T, uint32_t K)
+{
+    size_t stride = tensor_operand_bytes(ops, dtype, K);
+    if (stride == 0) {
+        return (struct operand){.data = x, .stride = ldx * sizeof *x};
+    }
+    char *data = mem_alloc_aligned(64, T * stride);
+    float *scale = mem_alloc(T, sizeof *scale);
+    assert_non_null(data);
+    assert_non_null(scale);
+    for (uint32_t t = 0; t < T; t++) {
+        scale[t] = ops->product[dtype].pack_row(data + t * stride, x + t * ldx, K);
+    }
+    return (struct operand){.data = data, .stride = stride, .scale = scale};
+}
+
+static void free_operand(const struct operand *o)
+{
+    if (o->scale != NULL) {
+        mem_free((void *)o->data);
+        mem_free((void *)o->scale);
+    }
+}
+
+static void multiply(const struct tensor_ops *ops, float *y, size_t ldy, const float *x, size_t ldx,
+                     uint32_t T, const struct packed_matrix *m)
+{
+    struct operand o = operand_of(ops, m->dtype, x, ldx, T, m->n_in);
+    ops->product[m->dtype].matmul(y, ldy, &o, 0, T, m, 0, panels_of(m));
+    free_operand(&o);
+}
+
+/* Nearest bf16, ties to even. */
+static float to_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
+    memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+/* A row of n inputs as the products of a dtype see it. */
+static void round_inputs(const struct tensor_ops *ops, enum tensor_dtype dtype, const float *x,
+                         uint32_t n, double *out)
+{
+    float top = 0.0f;
+    for (uint32_t k = 0; k < n; k++) {
+        top = fmaxf(top, fabsf(x[k]));
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        out[k] = (double)x[k];
+        if (dtype == TENSOR_BF16 && ops->product[dtype].pack_row != NULL) {
+            out[k] = (double)to_bf16(x[k]);
+        } else if (dtype == TENSOR_INT8) {
+            out[k] = (double)(rintf(x[k] * (127.0f / top)) * (top / 127.0f));
+        }
+    }
+}
+
+/* Inputs for all shapes of one K. */
 struct exact_case {
     uint32_t T, N, K;
     struct guarded x, w, bias;
-    double *sum, *magnitude;
 };
 
 static void exact_begin(struct exact_case *e, uint32_t T, uint32_t N, uint32_t K)
@@ -52,56 +114,75 @@ static void exact_begin(struct exact_case *e, uint32_t T, uint32_t N, uint32_t K
     e->x = guarded_normal((size_t)T * K, 1.0, K + 1);
     e->w = guarded_normal((size_t)N * K, 0.5, K + 2);
     e->bias = guarded_normal(N, 3.0, K + 3);
-    e->sum = malloc((size_t)T * N * 2 * sizeof *e->sum);
-    assert_non_null(e->sum);
-    e->magnitude = e->sum + (size_t)T * N;
-    for (size_t t = 0; t < T; t++) {
-        for (size_t n = 0; n < N; n++) {
-            double sum = 0.0;
-            double magnitude = 0.0;
-            for (size_t k = 0; k < K; k++) {
-                double term = (double)e->x.at[t * K + k] * (double)e->w.at[n * K + k];
-                sum += term;
-                magnitude += fabs(term);
-            }
-            e->sum[t * N + n] = sum;
-            e->magnitude[t * N + n] = magnitude;
-        }
-    }
 }
 
 static void exact_end(struct exact_case *e)
 {
-    free(e->sum);
     guarded_free(&e->x);
     guarded_free(&e->w);
     guarded_free(&e->bias);
 }
 
+/* The sum and the sum of sizes of a row of inputs times an output's weights as they are kept. */
+static double exact_sum(const double *x, const float *w, uint32_t K, double *magnitude)
+{
+    double sum = 0.0;
+    *magnitude = 0.0;
+    for (uint32_t k = 0; k < K; k++) {
+        double term = x[k] * (double)w[k];
+        sum += term;
+        *magnitude += fabs(term);
+    }
+    return sum;
+}
+
 /* The last T rows of x (they end at the guard page) times the first N outputs, on one ISA. */
-static void check_product(const struct exact_case *e, const struct tensor_ops *ops, uint32_t T,
-                          uint32_t N, bool with_bias)
+static void check_product(const struct exact_case *e, const struct tensor_ops *ops,
+                          enum tensor_dtype dtype, uint32_t T, uint32_t N, bool with_bias)
 {
     uint32_t K = e->K;
-    size_t skipped = e->T - T;
-    struct packed_matrix m = pack(ops, N, K, e->w.at, with_bias ? e->bias.at : NULL);
+    const float *x = e->x.at + (size_t)(e->T - T) * K;
+    struct packed_matrix m = pack(ops, dtype, N, K, e->w.at, with_bias ? e->bias.at : NULL);
     struct guarded y = guarded_alloc((size_t)T * N);
-    ops->matmul_f32(y.at, N, e->x.at + skipped * K, K, T, &m, 0, panels_of(&m));
+    double *rounded = malloc((size_t)T * K * sizeof *rounded);
+    float *weights = malloc(K * sizeof *weights);
+    assert_non_null(rounded);
+    assert_non_null(weights);
     for (size_t t = 0; t < T; t++) {
-        for (size_t n = 0; n < N; n++) {
-            size_t i = (t + skipped) * e->N + n;
+        round_inputs(ops, dtype, x + t * K, K, rounded + t * K);
+    }
+    multiply(ops, y.at, N, x, K, T, &m);
+    for (size_t n = 0; n < N; n++) {
+        packed_get_row(&m, (uint32_t)n, weights);
+        for (size_t t = 0; t < T; t++) {
+            double magnitude;
+            double want = exact_sum(rounded + t * K, weights, K, &magnitude);
             double bias = with_bias ? (double)e->bias.at[n] : 0.0;
-            double tol = (K + 1) * F32_UNIT * (e->magnitude[i] + fabs(bias));
+            double tol = (K + 4) * F32_UNIT * (magnitude + fabs(bias));
             double got = (double)y.at[t * N + n];
-            double diff = fabs(got - (e->sum[i] + bias));
+            double diff = fabs(got - (want + bias));
             if (!(diff <= tol)) {
-                fail_msg("%s T=%u N=%u K=%u [%zu, %zu]: %.9g, want %.9g, off by %.3g > %.3g",
-                         ops->isa, T, N, K, t, n, got, e->sum[i] + bias, diff, tol);
+                fail_msg("%s %s T=%u N=%u K=%u [%zu, %zu]: %.9g, want %.9g, off by %.3g > %.3g",
+                         ops->isa, tensor_dtype_name(dtype), T, N, K, t, n, got, want + bias, diff,
+                         tol);
             }
         }
     }
+    free(rounded);
+    free(weights);
     guarded_free(&y);
     packed_deinit(&m);
+}
+
+static void check_all(const struct exact_case *e, uint32_t T, uint32_t N, bool with_bias)
+{
+    for (uint32_t i = 0; i < n_isas; i++) {
+        for (enum tensor_dtype d = 0; d < TENSOR_DTYPES; d++) {
+            if (tensor_dtype_for(d, e->K) == d) {
+                check_product(e, isas[i], d, T, N, with_bias);
+            }
+        }
+    }
 }
 
 static void products_match_double_precision(void **state)
@@ -109,31 +190,61 @@ static void products_match_double_precision(void **state)
     (void)state;
     static const uint32_t rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 33};
     static const uint32_t outs[] = {1, 3, 7, 16, 17, 33, 63, 64, 97, 130};
-    static const uint32_t ins[] = {1, 3, 7, 17, 33, 255, 257, 575, 577};
+    static const uint32_t ins[] = {1, 2, 3, 4, 7, 12, 17, 34, 36, 255, 257, 260, 575, 576, 577};
     for (size_t k = 0; k < COUNT(ins); k++) {
         struct exact_case e;
         exact_begin(&e, 33, 130, ins[k]);
         for (size_t t = 0; t < COUNT(rows); t++) {
             /* Long sums: every number of rows with two widths; short ones: with all widths. */
             for (size_t n = ins[k] > 100 ? t % 5 : 0; n<COUNT(outs); n += ins[k]> 100 ? 5 : 1) {
-                for (uint32_t i = 0; i < n_isas; i++) {
-                    check_product(&e, isas[i], rows[t], outs[n], (t + n + k) % 2 == 0);
-                }
+                check_all(&e, rows[t], outs[n], (t + n + k) % 2 == 0);
             }
         }
         exact_end(&e);
     }
     struct exact_case deep;
-    exact_begin(&deep, 9, 48, 5633);
+    exact_begin(&deep, 9, 48, 5636);
     struct exact_case tall;
-    exact_begin(&tall, 259, 33, 65);
-    for (uint32_t i = 0; i < n_isas; i++) {
-        check_product(&deep, isas[i], 9, 48, true);
-        check_product(&deep, isas[i], 1, 48, false);
-        check_product(&tall, isas[i], 259, 33, true);
-    }
+    exact_begin(&tall, 259, 33, 68);
+    check_all(&deep, 9, 48, true);
+    check_all(&deep, 1, 48, false);
+    check_all(&tall, 259, 33, true);
     exact_end(&deep);
     exact_end(&tall);
+}
+
+/* The largest sums there are: +-127 everywhere, where sums of pairs in 16 bits would saturate. */
+static void int8_extremes_are_exact(void **state)
+{
+    (void)state;
+    const uint32_t K = 512;
+    const uint32_t N = 70;
+    struct guarded x = guarded_alloc((size_t)4 * K);
+    struct guarded w = guarded_alloc((size_t)N * K);
+    float y[4 * 70];
+    for (size_t k = 0; k < K; k++) {
+        const float inputs[4] = {127.0f, -127.0f, k % 2 == 0 ? 127.0f : -127.0f, 0.0f};
+        for (size_t t = 0; t < 4; t++) {
+            x.at[t * K + k] = inputs[t];
+        }
+        for (size_t n = 0; n < N; n++) {
+            w.at[n * K + k] = n % 3 == 0 ? 127.0f : n % 3 == 1 ? -127.0f : inputs[2];
+        }
+    }
+    for (uint32_t i = 0; i < n_isas; i++) {
+        struct packed_matrix m = pack(isas[i], TENSOR_INT8, N, K, w.at, NULL);
+        multiply(isas[i], y, N, x.at, K, 4, &m);
+        for (size_t n = 0; n < N; n++) {
+            const float all = 127.0f * 127.0f * (float)K;
+            const float of_alternating = n % 3 == 2 ? all : 0.0f;
+            const float of_equal = n % 3 == 0 ? all : n % 3 == 1 ? -all : 0.0f;
+            assert_true(y[n] == of_equal && y[N + n] == -of_equal);
+            assert_true(y[2 * N + n] == of_alternating && y[3 * N + n] == 0.0f);
+        }
+        packed_deinit(&m);
+    }
+    guarded_free(&x);
+    guarded_free(&w);
 }
 
 /* A problem with its answer by one call over everything; the cases below cut it otherwise. */
@@ -142,10 +253,11 @@ struct cut_case {
     size_t ldx, ldy;
     struct guarded x, y, whole;
     struct packed_matrix m;
+    struct operand in;
 };
 
-static void cut_begin(struct cut_case *c, const struct tensor_ops *ops, uint32_t T, uint32_t N,
-                      uint32_t K)
+static void cut_begin(struct cut_case *c, const struct tensor_ops *ops, enum tensor_dtype dtype,
+                      uint32_t T, uint32_t N, uint32_t K)
 {
     *c = (struct cut_case){.T = T, .N = N, .K = K, .ldx = K + 3, .ldy = N + 5};
     c->x = guarded_normal((T - 1) * c->ldx + K, 1.0, 11);
@@ -153,10 +265,11 @@ static void cut_begin(struct cut_case *c, const struct tensor_ops *ops, uint32_t
     c->whole = guarded_alloc((T - 1) * c->ldy + N);
     struct guarded w = guarded_normal((size_t)N * K, 0.5, 12);
     struct guarded bias = guarded_normal(N, 3.0, 13);
-    c->m = pack(ops, N, K, w.at, bias.at);
+    c->m = pack(ops, tensor_dtype_for(dtype, K), N, K, w.at, bias.at);
     guarded_free(&w);
     guarded_free(&bias);
-    ops->matmul_f32(c->whole.at, c->ldy, c->x.at, c->ldx, T, &c->m, 0, panels_of(&c->m));
+    c->in = operand_of(ops, c->m.dtype, c->x.at, c->ldx, T, K);
+    ops->product[c->m.dtype].matmul(c->whole.at, c->ldy, &c->in, 0, T, &c->m, 0, panels_of(&c->m));
 }
 
 static void cut_clear(struct cut_case *c)
@@ -170,8 +283,8 @@ static void cut_check(const struct cut_case *c, const struct tensor_ops *ops, co
 {
     for (size_t t = 0; t < c->T; t++) {
         if (memcmp(c->y.at + t * c->ldy, c->whole.at + t * c->ldy, c->N * sizeof(float)) != 0) {
-            fail_msg("%s T=%u N=%u K=%u: row %zu has other bits (%s %u, %u)", ops->isa, c->T, c->N,
-                     c->K, t, what, a, b);
+            fail_msg("%s %s T=%u N=%u K=%u: row %zu has other bits (%s %u, %u)", ops->isa,
+                     tensor_dtype_name(c->m.dtype), c->T, c->N, c->K, t, what, a, b);
         }
         for (size_t n = c->N; n < c->ldy && t + 1 < c->T; n++) {
             uint32_t bits;
@@ -183,6 +296,7 @@ static void cut_check(const struct cut_case *c, const struct tensor_ops *ops, co
 
 static void cut_end(struct cut_case *c)
 {
+    free_operand(&c->in);
     guarded_free(&c->x);
     guarded_free(&c->y);
     guarded_free(&c->whole);
@@ -191,7 +305,7 @@ static void cut_end(struct cut_case *c)
 
 static const struct {
     uint32_t T, N, K;
-} cut_shapes[] = {{37, 97, 575}, {5, 577, 1}, {26, 33, 1537}, {14, 200, 257}};
+} cut_shapes[] = {{37, 97, 575}, {5, 577, 4}, {26, 33, 1540}, {14, 200, 260}};
 
 /* Rows (and panels) at a time. */
 static const uint32_t cut_steps[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25};
@@ -204,9 +318,9 @@ static void check_cut(struct cut_case *c, const struct tensor_ops *ops, uint32_t
     cut_clear(c);
     for (uint32_t p = 0; p < n_panels; p += panels) {
         for (uint32_t t = 0; t < c->T; t += rows) {
-            ops->matmul_f32(c->y.at + t * c->ldy, c->ldy, c->x.at + t * c->ldx, c->ldx,
-                            c->T - t < rows ? c->T - t : rows, &c->m, p,
-                            n_panels - p < panels ? n_panels : p + panels);
+            ops->product[c->m.dtype].matmul(c->y.at, c->ldy, &c->in, t,
+                                            c->T - t < rows ? c->T - t : rows, &c->m, p,
+                                            n_panels - p < panels ? n_panels : p + panels);
         }
     }
     cut_check(c, ops, "rows, panels at a time", rows, panels);
@@ -215,13 +329,15 @@ static void check_cut(struct cut_case *c, const struct tensor_ops *ops, uint32_t
 static void any_cut_gives_the_same_bits(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i < n_isas; i++) {
+    for (uint32_t i = 0; i < n_isas * TENSOR_DTYPES; i++) {
+        const struct tensor_ops *ops = isas[i / TENSOR_DTYPES];
         for (size_t s = 0; s < COUNT(cut_shapes); s++) {
             struct cut_case c;
-            cut_begin(&c, isas[i], cut_shapes[s].T, cut_shapes[s].N, cut_shapes[s].K);
+            cut_begin(&c, ops, i % TENSOR_DTYPES, cut_shapes[s].T, cut_shapes[s].N,
+                      cut_shapes[s].K);
             for (uint32_t k = 0; k < COUNT(cut_steps); k++) {
-                check_cut(&c, isas[i], cut_steps[k], panels_of(&c.m));
-                check_cut(&c, isas[i], 1 + k % 3, cut_steps[k]);
+                check_cut(&c, ops, cut_steps[k], panels_of(&c.m));
+                check_cut(&c, ops, 1 + k % 3, cut_steps[k]);
             }
             cut_end(&c);
         }
@@ -235,14 +351,15 @@ static void any_number_of_threads_gives_the_same_bits(void **state)
     for (uint32_t threads = 1; threads <= 5; threads++) {
         struct pool *pool = NULL;
         assert_int_equal(pool_create(threads, &pool, NULL), STATUS_OK);
-        for (uint32_t i = 0; i < n_isas; i++) {
+        for (uint32_t i = 0; i < n_isas * TENSOR_DTYPES; i++) {
+            const struct tensor_ops *ops = isas[i / TENSOR_DTYPES];
             for (size_t r = 0; r < COUNT(rows); r++) {
                 struct cut_case c;
-                cut_begin(&c, isas[i], rows[r], 193, 301);
+                cut_begin(&c, ops, i % TENSOR_DTYPES, rows[r], 193, 300);
                 cut_clear(&c);
-                tensor_matmul(isas[i], pool, c.y.at, c.ldy, c.x.at, c.ldx, rows[r], &c.m);
-                cut_check(&c, isas[i], "threads", threads, 0);
-                tensor_matmul(isas[i], pool, c.y.at, c.ldy, c.x.at, c.ldx, 0, &c.m);
+                tensor_matmul(ops, pool, c.y.at, c.ldy, &c.in, rows[r], &c.m);
+                cut_check(&c, ops, "threads", threads, 0);
+                tensor_matmul(ops, pool, c.y.at, c.ldy, &c.in, 0, &c.m);
                 cut_end(&c);
             }
         }
@@ -254,53 +371,84 @@ static void any_number_of_threads_gives_the_same_bits(void **state)
 static void a_bad_row_stays_alone(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i < n_isas; i++) {
+    for (uint32_t i = 0; i < n_isas * TENSOR_DTYPES; i++) {
+        const struct tensor_ops *ops = isas[i / TENSOR_DTYPES];
         struct cut_case c;
-        cut_begin(&c, isas[i], 13, 70, 300);
+        cut_begin(&c, ops, i % TENSOR_DTYPES, 13, 70, 300);
         cut_clear(&c);
         c.x.at[6 * c.ldx + 299] = NAN;
         c.x.at[7 * c.ldx] = INFINITY;
-        isas[i]->matmul_f32(c.y.at, c.ldy, c.x.at, c.ldx, c.T, &c.m, 0, panels_of(&c.m));
+        multiply(ops, c.y.at, c.ldy, c.x.at, c.ldx, c.T, &c.m);
         for (size_t n = 0; n < c.N; n++) {
             assert_true(isnan(c.y.at[6 * c.ldy + n]));
             assert_false(isfinite(c.y.at[7 * c.ldy + n]));
             c.y.at[6 * c.ldy + n] = c.whole.at[6 * c.ldy + n];
             c.y.at[7 * c.ldy + n] = c.whole.at[7 * c.ldy + n];
         }
-        cut_check(&c, isas[i], "bad row", 6, 7);
+        cut_check(&c, ops, "bad row", 6, 7);
         cut_end(&c);
     }
+}
+
+/* What may be lost of a weight whose row's largest size is `top`. */
+static float rounding_of(enum tensor_dtype dtype, float w, float top)
+{
+    return dtype == TENSOR_F32    ? 0.0f
+           : dtype == TENSOR_BF16 ? fabsf(w) / 256.0f
+                                  : top / 127.0f * 0.5001f;
+}
+
+static void check_packing(const struct tensor_ops *ops, enum tensor_dtype dtype, const float *w,
+                          uint32_t N, uint32_t K)
+{
+    struct packed_matrix whole = pack(ops, dtype, N, K, w, NULL);
+    assert_int_equal((uintptr_t)whole.data % 64, 0);
+    for (uint32_t step = 1; step <= N; step++) {
+        struct packed_matrix m;
+        assert_int_equal(packed_begin(&m, ops, dtype, N, K, true, NULL), STATUS_OK);
+        for (uint32_t r = 0; r < N; r += step) {
+            packed_put_rows(&m, r, N - r < step ? N - r : step, w + (size_t)r * K);
+        }
+        assert_int_equal(m.bytes, whole.bytes);
+        assert_memory_equal(m.data, whole.data, m.bytes);
+        packed_deinit(&m);
+    }
+    float row[64];
+    for (uint32_t r = 0; r < N; r++) {
+        const float *want = w + (size_t)r * K;
+        float top = 0.0f;
+        for (uint32_t k = 0; k < K; k++) {
+            top = fmaxf(top, fabsf(want[k]));
+        }
+        packed_get_row(&whole, r, row);
+        for (uint32_t k = 0; k < K; k++) {
+            assert_true(fabsf(row[k] - want[k]) <= rounding_of(dtype, want[k], top));
+        }
+    }
+    packed_deinit(&whole);
+    assert_null(whole.data);
 }
 
 static void packing_is_independent_of_how_rows_arrive(void **state)
 {
     (void)state;
     const uint32_t N = 83;
-    const uint32_t K = 19;
+    const uint32_t K = 20;
     struct guarded w = guarded_normal((size_t)N * K, 1.0, 5);
-    struct guarded row = guarded_alloc(K);
-    for (uint32_t i = 0; i < n_isas; i++) {
-        struct packed_matrix whole = pack(isas[i], N, K, w.at, NULL);
-        assert_int_equal((uintptr_t)whole.data % 64, 0);
-        for (uint32_t step = 1; step <= N; step++) {
-            struct packed_matrix m;
-            assert_int_equal(packed_begin(&m, isas[i], TENSOR_F32, N, K, true, NULL), STATUS_OK);
-            for (uint32_t r = 0; r < N; r += step) {
-                packed_put_rows(&m, r, N - r < step ? N - r : step, w.at + (size_t)r * K);
-            }
-            assert_int_equal(m.bytes, whole.bytes);
-            assert_memory_equal(m.data, whole.data, m.bytes);
-            packed_deinit(&m);
-        }
-        for (uint32_t r = 0; r < N; r++) {
-            packed_get_row(&whole, r, row.at);
-            assert_memory_equal(row.at, w.at + (size_t)r * K, K * sizeof(float));
-        }
-        packed_deinit(&whole);
-        assert_null(whole.data);
+    for (uint32_t i = 0; i < n_isas * TENSOR_DTYPES; i++) {
+        check_packing(isas[i / TENSOR_DTYPES], i % TENSOR_DTYPES, w.at, N, K);
     }
     guarded_free(&w);
-    guarded_free(&row);
+}
+
+static void odd_matrices_stay_in_f32(void **state)
+{
+    (void)state;
+    assert_int_equal(tensor_dtype_for(TENSOR_BF16, 577), TENSOR_F32);
+    assert_int_equal(tensor_dtype_for(TENSOR_BF16, 578), TENSOR_BF16);
+    assert_int_equal(tensor_dtype_for(TENSOR_INT8, 578), TENSOR_F32);
+    assert_int_equal(tensor_dtype_for(TENSOR_INT8, 576), TENSOR_INT8);
+    assert_int_equal(tensor_dtype_for(TENSOR_INT8, 65540), TENSOR_F32); /* sums could overflow */
 }
 
 static void packing_errors(void **state)
@@ -311,11 +459,10 @@ static void packing_errors(void **state)
     assert_int_equal(packed_begin(&m, isas[0], TENSOR_F32, UINT32_MAX, UINT32_MAX, false, &err),
                      STATUS_NO_MEMORY);
     assert_non_null(strstr(err.message, "4294967295"));
-    assert_int_equal(packed_begin(&m, isas[0], (enum tensor_dtype)99, 8, 8, false, &err),
-                     STATUS_UNSUPPORTED);
-    for (uint64_t n = 1; n <= 2; n++) {
+    for (uint64_t n = 1; n <= 4; n++) {
         mem_fail_at(n, false);
-        assert_int_equal(packed_begin(&m, isas[0], TENSOR_F32, 8, 8, true, &err), STATUS_NO_MEMORY);
+        assert_int_equal(packed_begin(&m, isas[0], TENSOR_INT8, 8, 8, true, &err),
+                         STATUS_NO_MEMORY);
     }
     mem_fail_at(0, false);
     assert_int_equal(m.n_out, 7); /* untouched */
@@ -377,6 +524,8 @@ int main(void)
         cmocka_unit_test(any_cut_gives_the_same_bits),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_bad_row_stays_alone),
+        cmocka_unit_test(int8_extremes_are_exact),
+        cmocka_unit_test(odd_matrices_stay_in_f32),
         cmocka_unit_test(packing_is_independent_of_how_rows_arrive),
         cmocka_unit_test(packing_errors),
         cmocka_unit_test(large_tables_are_zeroed),

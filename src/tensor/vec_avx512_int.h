@@ -1,0 +1,191 @@
+/*
+ * vec_avx512_int.h - the vector operations of AVX-512 (F, VL, DQ, BW), 16 lanes, and the dot
+ * products that the compiler's flags allow: those of isa_avx512.c, isa_avx512_vnni.c or
+ * isa_avx512_bf16.c.
+ */
+#include <immintrin.h>
+
+#define VEC_LANES 16
+typedef __m512 vec;
+
+static inline __mmask16 lanes_below(uint32_t n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+
+static inline vec vec_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+static inline vec vec_load_n(const float *p, uint32_t n)
+{
+    return _mm512_maskz_loadu_ps(lanes_below(n), p);
+}
+
+static inline void vec_store(float *p, vec v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+static inline void vec_store_n(float *p, vec v, uint32_t n)
+{
+    _mm512_mask_storeu_ps(p, lanes_below(n), v);
+}
+
+static inline vec vec_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+static inline vec vec_add(vec a, vec b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline vec vec_sub(vec a, vec b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vec vec_mul(vec a, vec b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vec vec_div(vec a, vec b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+static inline vec vec_max(vec a, vec b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+static inline vec vec_min(vec a, vec b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+static inline vec vec_fma(vec a, vec b, vec c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline vec vec_abs(vec a)
+{
+    return _mm512_abs_ps(a);
+}
+
+static inline vec vec_round(vec a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vec vec_if_positive(vec x, vec then, vec otherwise)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), otherwise,
+                                then);
+}
+
+static inline vec vec_keep(vec v, vec other, uint32_t from, uint32_t to)
+{
+    return _mm512_mask_blend_ps((__mmask16)(lanes_below(to) & ~lanes_below(from)), other, v);
+}
+
+static inline vec vec_scale2(vec a, vec n)
+{
+    return _mm512_scalef_ps(a, n);
+}
+
+static inline __m512i bits_of(vec v)
+{
+    return _mm512_castps_si512(v);
+}
+
+#if defined(__AVX512BF16__)
+#define BF16_PARTS 1
+
+static inline vec vec_bf16_part(vec w, uint32_t part)
+{
+    (void)part;
+    return w;
+}
+
+static inline vec vec_dot_bf16(vec acc, vec w, vec x)
+{
+    return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w);
+}
+
+static inline void vec_store_bf16(void *p, vec v)
+{
+    _mm256_storeu_si256(p, (__m256i)_mm512_cvtneps_pbh(v));
+}
+#else
+#define BF16_PARTS 2
+
+static inline vec vec_bf16_part(vec w, uint32_t part)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000U);
+    return _mm512_castsi512_ps(part == 0 ? _mm512_slli_epi32(bits_of(w), 16)
+                                         : _mm512_and_si512(bits_of(w), high));
+}
+
+static inline vec vec_dot_bf16(vec acc, vec w, vec x)
+{
+    return vec_fma(x, w, acc);
+}
+#endif
+
+#if defined(__AVX512VNNI__)
+#define INT8_PARTS  1
+#define INT8_OFFSET 1
+
+static inline vec vec_int8_part(vec w, uint32_t part)
+{
+    (void)part;
+    return w;
+}
+
+static inline vec vec_dot_int8(vec acc, vec w, vec x)
+{
+    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits_of(acc), bits_of(x), bits_of(w)));
+}
+
+static inline void vec_store_int8(void *p, vec v)
+{
+    __m128i narrow = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+    _mm_storeu_si128(p, _mm_xor_si128(narrow, _mm_set1_epi8((char)0x80)));
+}
+#else
+#define INT8_PARTS  2
+#define INT8_OFFSET 0
+
+static inline vec vec_int8_part(vec w, uint32_t part)
+{
+    __m512i high = part == 0 ? _mm512_slli_epi16(bits_of(w), 8) : bits_of(w);
+    return _mm512_castsi512_ps(_mm512_srai_epi16(high, 8));
+}
+
+static inline vec vec_dot_int8(vec acc, vec w, vec x)
+{
+    __m512i products = _mm512_madd_epi16(bits_of(w), bits_of(x));
+    return _mm512_castsi512_ps(_mm512_add_epi32(bits_of(acc), products));
+}
+
+static inline void vec_store_int8(void *p, vec v)
+{
+    __m256i narrow = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v));
+    narrow = _mm256_shufflelo_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0));
+    _mm256_storeu_si256(p, _mm256_shufflehi_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+#endif
+
+static inline vec vec_from_int(vec v)
+{
+    return _mm512_cvtepi32_ps(bits_of(v));
+}
+
+#define TILE_ROWS  12
+#define TILE_STEPS 256
