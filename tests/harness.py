@@ -39,6 +39,10 @@ def check(condition, text):
         print("FAILED:", text, flush=True)
 
 
+# How many times longer a sanitizer makes things take: bounds on time are multiplied by it.
+SLOWER = {"address": 6, "thread": 10}.get(os.environ.get("LLMSCHED_SANITIZE"), 1)
+
+
 def tiny_model(folder, **other):
     """A folder with the config of a model so small that a bench takes a moment; `other` fields of
     the config differ."""

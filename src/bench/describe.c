@@ -46,22 +46,28 @@ static enum status measure_rate(const struct bench *b, uint32_t rows, double *pe
     const struct tensor_ops *ops;
     struct pool *pool = NULL;
     struct packed_matrix w = {0};
+    float *y = NULL;
     float *x = NULL;
+    enum tensor_dtype dtype = b->options.model.dtype;
     enum status s = tensor_select(b->options.model.isa, &ops, err);
     if (s == STATUS_OK) {
         uint32_t threads = b->options.model.threads;
         s = pool_create(threads != 0 ? threads : pool_default_threads(), &pool, err);
     }
     if (s == STATUS_OK) {
-        s = packed_begin(&w, ops, TENSOR_F32, PROBE_OUT, PROBE_IN, false, err);
+        s = packed_begin(&w, ops, dtype, PROBE_OUT, PROBE_IN, false, err);
     }
     if (s == STATUS_OK) {
-        x = mem_alloc((size_t)rows * (PROBE_IN + PROBE_OUT), sizeof *x);
-        s = x == NULL ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for a probe") : STATUS_OK;
+        y = mem_alloc((size_t)rows * PROBE_OUT, sizeof *y);
+        x = mem_alloc((size_t)rows * PROBE_IN,
+                      sizeof *x); /* zeros: no operand row is longer than f32's */
+        s = x == NULL || y == NULL ? error_set(err, STATUS_NO_MEMORY, -1, "no memory for a probe")
+                                   : STATUS_OK;
     }
     if (s == STATUS_OK) {
-        const struct operand in = {.data = x, .stride = PROBE_IN * sizeof *x};
-        float *y = x + (size_t)rows * PROBE_IN;
+        size_t packed = tensor_operand_bytes(ops, dtype, PROBE_IN);
+        const struct operand in = {
+            .data = x, .stride = packed > 0 ? packed : PROBE_IN * sizeof *x, .scale = x};
         uint64_t begin = monotime_now_ns();
         uint64_t now = begin;
         double done = 0;
@@ -73,6 +79,7 @@ static enum status measure_rate(const struct bench *b, uint32_t rows, double *pe
         *per_second = done / monotime_seconds(now - begin);
     }
     mem_free(x);
+    mem_free(y);
     packed_deinit(&w);
     pool_destroy(pool);
     return s;

@@ -12,11 +12,10 @@
 struct job {
     const struct tensor_ops *ops;
     enum tensor_dtype dtype;
-    uint64_t amount;        /* multiply-adds of a thread */
-    uint64_t *done;         /* [threads] of them */
-    const float *array;     /* NULL: multiply */
-    size_t floats_of_part;  /* of one of `threads` parts */
-    volatile float *result; /* keeps the reads alive */
+    uint64_t amount;    /* multiply-adds of a thread */
+    uint64_t *done;     /* [threads] of them; or, so that reads are not left out, of parts read */
+    const float *array; /* NULL: multiply */
+    size_t floats_of_part; /* of one of `threads` parts */
 };
 
 static void run_parts(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
@@ -26,8 +25,8 @@ static void run_parts(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
         if (job->array == NULL) {
             job->done[thread] += job->ops->multiply_add(job->dtype, job->amount);
         } else {
-            *job->result =
-                job->ops->read(job->array + i * job->floats_of_part, job->floats_of_part);
+            const float *part = job->array + i * job->floats_of_part;
+            job->done[thread] += job->ops->read(part, job->floats_of_part) > 0.0f;
         }
     }
 }
@@ -84,8 +83,7 @@ static double best_read(struct job *job, struct pool *pool, const float *array, 
 enum status tensor_limits_measure(const struct tensor_ops *ops, struct pool *pool, double seconds,
                                   struct tensor_limits *out, struct error *err)
 {
-    volatile float result = 0.0f;
-    struct job job = {.ops = ops, .result = &result};
+    struct job job = {.ops = ops};
     job.done = mem_alloc(pool_threads(pool), sizeof *job.done);
     float *array = mem_alloc_table(TENSOR_LIMITS_READ_BYTES);
     if (job.done == NULL || array == NULL) {

@@ -238,7 +238,7 @@ static ALWAYS_INLINE void many_rows(const struct tile *whole, const enum tensor_
             size_t row = (size_t)((uint64_t)n_rows * i / n_tiles);
             size_t row_end = (size_t)((uint64_t)n_rows * (i + 1) / n_tiles);
             t.x = whole->x + row * t.x_stride + k * parts_of(dtype) * sizeof(float);
-            t.x_scale = whole->x_scale + row;
+            t.x_scale = dtype == TENSOR_INT8 ? whole->x_scale + row : NULL;
             t.y = whole->y + row * t.ldy;
             tile_run_rows(&t, dtype, (uint32_t)(row_end - row));
             t.fetch += (uintptr_t)asks * t.fetch_lines * CACHE_LINE;
@@ -261,7 +261,7 @@ static ALWAYS_INLINE void matmul(float *y, size_t ldy, const struct operand *x, 
             .ldy = ldy,
             .x = (const char *)x->data + row * x->stride,
             .x_stride = x->stride,
-            .x_scale = dtype == TENSOR_INT8 ? x->scale + row : x->scale,
+            .x_scale = dtype == TENSOR_INT8 ? x->scale + row : NULL,
             .w = (const char *)w->data + p * panel_bytes,
             .panel_bytes = panel_bytes,
             .bias = w->bias != NULL ? w->bias + column : NULL,

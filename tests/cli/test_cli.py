@@ -71,6 +71,8 @@ def models(folder):
     tiny = tiny_model(folder)
     expect(["info", "schedulers"], 0, out=["naive", "dynamic", "continuous", "batch_size",
                                            "max_time_wait", "memory_threshold"])
+    expect(["info", "machine"], 0, out=["f32", "bf16", "int8", "GFLOP/s", "GOP/s", "GB/s"])
+    expect(["info", "machine"], 3, err=["no-such-isa", "reference"], env={"LLMSCHED_ISA": "no-such-isa"})
     expect(["info", "model", tiny], 3, err="safetensors")
     expect(["info", "model", tiny, "--random-weights"], 0, out=["llama", "2 layers", "random weights"])
     expect(["info", "model", "gpt2", "--random-weights"], 0, out=["gpt2", "12 layers", "124439808"])

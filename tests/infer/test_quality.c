@@ -15,10 +15,11 @@
 #include "base/mem.h"
 #include "model/tokenizer.h"
 
-#define WINDOW 512
 #if SANITIZED
+#define WINDOW  128
 #define WINDOWS 1
 #else
+#define WINDOW  512
 #define WINDOWS 9
 #endif
 

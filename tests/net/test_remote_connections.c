@@ -2,6 +2,7 @@
  */
 #include "remote_test.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -158,6 +159,7 @@ static void run_all_ok(struct load *l)
             fail_msg("request %u: %s", i, l->answers[i].error);
         }
     }
+    assert_int_equal(sched_getscheduler(0), SCHED_OTHER); /* it was raised for the run only */
 }
 
 static void keeps_a_connection(void **state)

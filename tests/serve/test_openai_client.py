@@ -39,7 +39,7 @@ def enter_environment():
 enter_environment()
 sys.path.insert(0, os.path.join(SOURCE, "tests"))
 import openai  # noqa: E402
-from harness import check, finish  # noqa: E402
+from harness import SLOWER, check, finish  # noqa: E402
 from server import Server  # noqa: E402
 
 NAME = "smol"
@@ -294,7 +294,7 @@ def check_full_queue(folder):
         f.write("secret-key\n")
     with Server(BINARY, "--model", MODEL, "--served-model-name", NAME, "--max-queue", "1",
                 "--api-key-file", key_file, "--max-seqs", "1",
-                "--shutdown-timeout", "120") as server:
+                "--shutdown-timeout", str(20 * SLOWER)) as server:
         raised(openai.AuthenticationError, 401, "AuthenticationError", lambda: client_of(server, "wrong").models.list())
         client = client_of(server, "secret-key")
         check(client.models.list().data[0].id == NAME, "the right key")

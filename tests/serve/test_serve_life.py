@@ -15,7 +15,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(sys.argv[2], "tests"))
-from harness import BINARY, check, expect, finish, signal, tempfile, tiny_model  # noqa: E402
+from harness import BINARY, SLOWER, check, expect, finish, signal, tempfile, tiny_model  # noqa: E402
 from server import Server  # noqa: E402
 
 LONG = {"prompt": "Hello", "max_tokens": 900, "ignore_eos": True}
@@ -26,7 +26,7 @@ def send(server, fields, key=None):
     body = json.dumps(fields).encode()
     head = (f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n" + (f"Authorization: Bearer {key}\r\n" if key else ""))
-    s = socket.create_connection(("127.0.0.1", server.port), timeout=240)
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=60 * SLOWER)
     s.sendall(head.encode() + b"\r\n" + body)
     return s
 
@@ -100,7 +100,7 @@ def slow_reader(model):
                   b"Content-Length: %d\r\n\r\n" % len(body) + body)
         status, _, text = ask(server, {"prompt": "Hello", "max_tokens": 20, "ignore_eos": True})
         check(status == 200, f"another one beside it: {status}")
-        why = server.wait_idle(120)  # at once, but for the time to fill its queue
+        why = server.wait_idle(20 * SLOWER)
         check(why is None, f"the slow reader was dropped: {why}")
         check(server.metric("vllm:http_requests_client_disconnected_total") == 1, "as one who left")
         s.close()

@@ -441,6 +441,20 @@ static void packing_is_independent_of_how_rows_arrive(void **state)
     guarded_free(&w);
 }
 
+static void limits_do_what_they_count(void **state)
+{
+    (void)state;
+    struct guarded x = guarded_normal(256, 1.0, 9);
+    x.at[255] = 100.0f;
+    for (uint32_t i = 0; i < n_isas; i++) {
+        for (enum tensor_dtype d = 0; d < TENSOR_DTYPES; d++) {
+            assert_in_range(isas[i]->multiply_add(d, 100000), 100000, 101000);
+        }
+        assert_true(isas[i]->read(x.at, 256) == 100.0f);
+    }
+    guarded_free(&x);
+}
+
 static void odd_matrices_stay_in_f32(void **state)
 {
     (void)state;
@@ -525,6 +539,7 @@ int main(void)
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_bad_row_stays_alone),
         cmocka_unit_test(int8_extremes_are_exact),
+        cmocka_unit_test(limits_do_what_they_count),
         cmocka_unit_test(odd_matrices_stay_in_f32),
         cmocka_unit_test(packing_is_independent_of_how_rows_arrive),
         cmocka_unit_test(packing_errors),
