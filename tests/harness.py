@@ -81,5 +81,5 @@ def finish():
     sys.exit(1 if failures else 0)
 
 
-__all__ = ["BINARY", "SOURCE", "TINY", "check", "tiny_model", "run", "expect", "finish", "signal",
+__all__ = ["SLOWER", "BINARY", "SOURCE", "TINY", "check", "tiny_model", "run", "expect", "finish", "signal",
            "tempfile", "subprocess", "os", "json", "sys"]
