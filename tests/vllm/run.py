@@ -34,15 +34,6 @@ def check(good, text):
     print(("ok      " if good else "FAILED  ") + text, flush=True)
 
 
-def run(command, **more):
-    command = ["taskset", "-c", CLIENT_CORE, *command]
-    p = subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, text=True, **more)
-    if p.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}: exit {p.returncode}\n{p.stdout[-3000:]}")
-    return p.stdout
-
-
 def same_length_prompts(path, n):
     """n distinct prompts of as many tokens: digits are tokens of their own in SmolLM2."""
     with open(path, "w") as f:
@@ -58,16 +49,6 @@ def row(binary, out, port, arguments):
          "--output-dir", out, "--model", MODEL_FILE, *arguments], cwd=out)
     with open(out / "benchmark_summaries.csv", newline="") as f:
         return next(csv.DictReader(f))
-
-
-def vllm_bench(folder, out, port, arguments):
-    """One run of `vllm bench serve`; its result file."""
-    run([folder / "venv/bin/vllm", "bench", "serve", "--base-url", f"http://127.0.0.1:{port}",
-         "--model", MODEL, "--tokenizer", folder / "model", "--ready-check-timeout-sec", 0,
-         "--disable-tqdm", "--temperature", 0, "--save-result", "--result-dir", out,
-         "--result-filename", "vllm.json", *arguments], env=environment(), cwd=out)
-    with open(out / "vllm.json") as f:
-        return json.load(f)
 
 
 def counted(port, before, names, want):
