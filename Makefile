@@ -16,11 +16,11 @@ NOT_TSAN = ^test_pandas_reads_csv$$
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: help deps deps-test build model bench bench-client test test-full test-vllm test-san test-tsan fuzz \
-	lint format clean
+.PHONY: help deps deps-test build model bench bench-client bench-engine bench-kernels bench-peers test \
+	test-full test-vllm test-san test-tsan fuzz lint format clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 deps: ## install what build and bench need (Debian; else print it)
 	@scripts/deps.sh build
@@ -40,6 +40,18 @@ bench-client: build ## the error of the measuring client, against a server with 
 
 bench: build model ## the main job: every scheduler on the real model (OUT=folder ARGS="...")
 	$(BUILD)/llmsched bench --output-dir "$(OUT)" $(ARGS)
+
+bench-engine: build model ## the engine's speed by dtype and load, beside the machine's limit (ARGS="...")
+	$(BUILD)/llmsched bench-engine $(ARGS)
+
+bench-kernels: ## kernels: speed and error, beside oneDNN where installed (ARGS="avx2:int8 avx2:rows")
+	@scripts/deps.sh build test
+	@cmake --log-level=NOTICE -S . -B $(BUILD) $(WERROR) -DLLMSCHED_TESTS=ON
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_kernels
+	$(BUILD)/tests/bench_kernels $(ARGS)
+
+bench-peers: build model ## beside llama.cpp and vLLM, where set up (ARGS="--only engine --rounds 3")
+	@python3 tests/vllm/peers.py --llmsched $(BUILD)/llmsched $(ARGS)
 
 test: model ## build and run all tests
 	@scripts/deps.sh build test

@@ -66,8 +66,7 @@ static enum status measure_rate(const struct bench *b, uint32_t rows, double *pe
     }
     if (s == STATUS_OK) {
         size_t packed = tensor_operand_bytes(ops, dtype, PROBE_IN);
-        const struct operand in = {
-            .data = x, .stride = packed > 0 ? packed : PROBE_IN * sizeof *x, .scale = x};
+        const struct operand in = {.data = x, .stride = packed > 0 ? packed : PROBE_IN * sizeof *x};
         uint64_t begin = monotime_now_ns();
         uint64_t now = begin;
         double done = 0;
@@ -108,10 +107,10 @@ static enum status describe_local(const struct bench *b, uint64_t tokens, struct
     double seconds = (double)tokens * (double)config_parameter_count(&b->files.config) / rate;
     strbuf_printf(
         out,
-        "memory      up to %.0f MiB: weights %.0f, KV cache %.0f (%u blocks), activations "
+        "memory      up to %.0f MiB: weights %.0f, KV cache %.0f (%u blocks in %s), activations "
         "%.0f; %.0f MiB available\n",
         (double)need.total_bytes / 1048576.0, (double)need.weight_bytes / 1048576.0,
-        (double)need.kv_bytes / 1048576.0, o->model.kv_blocks,
+        (double)need.kv_bytes / 1048576.0, o->model.kv_blocks, tensor_dtype_name(o->model.kv_dtype),
         (double)need.activation_bytes / 1048576.0,
         (double)environment_memory_available() / 1048576.0);
     strbuf_printf(out,

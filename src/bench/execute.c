@@ -33,9 +33,11 @@ static enum status describe_served(const struct bench *b, struct model_identity 
     const char *name = row != NULL             ? row->identity.model
                        : b->results.n_runs > 0 ? b->results.runs[0].remote.served_model
                                                : "";
-    *out = (struct model_identity){
-        .name = mem_strdup(name), .format = mem_strdup("server"), .dtype = mem_strdup(dtype)};
-    if (out->name == NULL || out->format == NULL || out->dtype == NULL) {
+    *out = (struct model_identity){.name = mem_strdup(name),
+                                   .format = mem_strdup("server"),
+                                   .dtype = mem_strdup(dtype),
+                                   .kv_dtype = mem_strdup("")};
+    if (out->name == NULL || out->format == NULL || out->dtype == NULL || out->kv_dtype == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the model's identity");
     }
     return STATUS_OK;
@@ -54,12 +56,14 @@ static enum status describe_model(const struct bench *b, struct model_identity *
         .architecture = mem_strdup(m->files.config.arch->name),
         .format = mem_strdup(m->format),
         .dtype = mem_strdup(tensor_dtype_name(b->options.model.dtype)),
+        .kv_dtype = mem_strdup(tensor_dtype_name(b->options.model.kv_dtype)),
         .tokenizer = mem_strdup(m->tokenizer_text),
         .parameters = config_parameter_count(&m->files.config),
         .random_weights = b->options.model.random_weights,
     };
     if (out->name == NULL || out->path == NULL || out->architecture == NULL ||
-        out->format == NULL || out->dtype == NULL || out->tokenizer == NULL) {
+        out->format == NULL || out->dtype == NULL || out->kv_dtype == NULL ||
+        out->tokenizer == NULL) {
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for the model's identity");
     }
     return STATUS_OK;
@@ -237,12 +241,12 @@ static void print_provenance(const struct bench *b, const struct bench_hooks *ho
     const struct results *r = &b->results;
     struct strbuf line = {0};
     if (b->loaded) {
-        strbuf_printf(&line, "%s%s, %s on %s, %llu threads; KV cache %llu blocks of %llu tokens; ",
-                      r->model.name, r->model.random_weights ? " (random weights)" : "",
-                      r->model.dtype, r->environment.isa,
-                      (unsigned long long)r->environment.threads,
-                      (unsigned long long)r->settings.kv_blocks,
-                      (unsigned long long)r->settings.block_tokens);
+        strbuf_printf(
+            &line, "%s%s, %s on %s, %llu threads; KV cache %llu blocks of %llu tokens in %s; ",
+            r->model.name, r->model.random_weights ? " (random weights)" : "", r->model.dtype,
+            r->environment.isa, (unsigned long long)r->environment.threads,
+            (unsigned long long)r->settings.kv_blocks, (unsigned long long)r->settings.block_tokens,
+            r->model.kv_dtype);
     }
     strbuf_printf(&line, "at most %llu requests in flight; seed %llu\n",
                   (unsigned long long)r->settings.max_concurrent,

@@ -84,10 +84,11 @@ enum status bench_fingerprint(struct bench *b, struct error *err)
         return s;
     }
     uint32_t threads = o->model.threads != 0 ? o->model.threads : pool_default_threads();
-    strbuf_printf(out, "model=%s%s files=%016llx commit=%s dtype=%s isa=%s threads=%u sizes=",
-                  o->model.model, o->model.random_weights ? " (random weights)" : "",
-                  (unsigned long long)hash_model(b->files.path), llmsched_commit,
-                  tensor_dtype_name(o->model.dtype), ops->isa, threads);
+    strbuf_printf(
+        out, "model=%s%s files=%016llx commit=%s dtype=%s kv_dtype=%s isa=%s threads=%u sizes=",
+        o->model.model, o->model.random_weights ? " (random weights)" : "",
+        (unsigned long long)hash_model(b->files.path), llmsched_commit,
+        tensor_dtype_name(o->model.dtype), tensor_dtype_name(o->model.kv_dtype), ops->isa, threads);
     for (uint32_t i = 0; i < o->n_sizes; i++) {
         strbuf_printf(out, "%s%u", i > 0 ? "," : "", o->sizes[i]);
     }

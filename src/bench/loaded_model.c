@@ -71,9 +71,11 @@ static enum status executor_options(const struct model_options *o, const struct 
             .config = &f->config,
             .ops = ops,
             .dtype = o->dtype,
+            .kv_dtype = o->kv_dtype,
             .n_threads = o->threads,
             .kv_blocks = o->kv_blocks,
             .max_model_len = o->max_model_len,
+            .max_rows = o->max_rows,
             .progress = o->progress,
         };
     }

@@ -19,10 +19,12 @@ struct model_options {
     bool random_weights;
     uint64_t weights_seed;
     enum tensor_dtype dtype;
+    enum tensor_dtype kv_dtype;
     const char *isa;  /* NULL: the best of this machine */
     uint32_t threads; /* 0: physical cores */
     uint32_t kv_blocks;
     uint32_t max_model_len; /* 0: the model's context */
+    uint32_t max_rows;      /* of a step, at once; 0: EXEC_MODEL_MAX_ROWS */
     const struct hub_env *env;
     const struct progress *progress;
 };

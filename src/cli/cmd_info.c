@@ -65,9 +65,10 @@ static enum status print_weights(const struct model_options *options,
     struct exec_model_memory memory;
     s = model_memory(options, files, &memory, err);
     if (s == STATUS_OK) {
-        printf("memory        weights %.0f MiB as %s, KV cache up to %.0f MiB in %u blocks\n",
+        printf("memory        weights %.0f MiB as %s, KV cache up to %.0f MiB as %s in %u blocks\n",
                (double)memory.weight_bytes / 1048576.0, tensor_dtype_name(options->dtype),
-               (double)memory.kv_bytes / 1048576.0, options->kv_blocks);
+               (double)memory.kv_bytes / 1048576.0, tensor_dtype_name(options->kv_dtype),
+               options->kv_blocks);
     }
     return s;
 }

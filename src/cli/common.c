@@ -102,14 +102,24 @@ const char *default_model(void)
     return model != NULL ? model : "SmolLM2-135M-Instruct";
 }
 
-enum tensor_dtype model_dtype(const struct model_flags *flags)
+static enum tensor_dtype dtype_named(const char *name, enum tensor_dtype automatic)
 {
     for (int d = 0; d < TENSOR_DTYPES; d++) {
-        if (strcmp(flags->dtype, tensor_dtype_name((enum tensor_dtype)d)) == 0) {
+        if (strcmp(name, tensor_dtype_name((enum tensor_dtype)d)) == 0) {
             return (enum tensor_dtype)d;
         }
     }
-    return TENSOR_BF16; /* auto */
+    return automatic;
+}
+
+enum tensor_dtype model_dtype(const struct model_flags *flags)
+{
+    return dtype_named(flags->dtype, TENSOR_BF16);
+}
+
+enum tensor_dtype model_kv_dtype(const struct model_flags *flags)
+{
+    return dtype_named(flags->kv_dtype, TENSOR_F32);
 }
 
 struct model_options model_options_from(const struct model_flags *flags, const struct hub_env *env,
@@ -119,6 +129,7 @@ struct model_options model_options_from(const struct model_flags *flags, const s
         .model = flags->model != NULL ? flags->model : default_model(),
         .random_weights = flags->random_weights,
         .dtype = model_dtype(flags),
+        .kv_dtype = model_kv_dtype(flags),
         .isa = variable("LLMSCHED_ISA"),
         .threads = (uint32_t)flags->threads,
         .kv_blocks = (uint32_t)flags->kv_blocks,

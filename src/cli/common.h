@@ -16,6 +16,7 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 extern const struct command command_bench;
+extern const struct command command_bench_engine;
 extern const struct command command_plot;
 extern const struct command command_pull;
 extern const struct command command_info;
@@ -49,12 +50,13 @@ struct model_flags {
     const char *model;
     bool random_weights;
     const char *dtype;
+    const char *kv_dtype;
     uint64_t threads;
     uint64_t kv_blocks;
 };
 #define MODEL_FLAGS_INIT                                                                           \
     {                                                                                              \
-        .dtype = "auto", .kv_blocks = EXEC_MODEL_KV_BLOCKS                                         \
+        .dtype = "auto", .kv_dtype = "auto", .kv_blocks = EXEC_MODEL_KV_BLOCKS                     \
     }
 #define MODEL_OPTION(flags)                                                                        \
     {                                                                                              \
@@ -62,26 +64,32 @@ struct model_flags {
         .value = "M",                                                                              \
         .help = "folder, .gguf file or hub id (default: $LLM_MODEL, else SmolLM2-135M-Instruct)"   \
     }
+#define RANDOM_WEIGHTS_OPTION(flags)                                                               \
+    {                                                                                              \
+        .name = "--random-weights", .kind = OPTION_FLAG, .target = &(flags).random_weights,        \
+        .help = "run the model's shape with random weights; gpt2, gpt2-medium, gpt2-large and "    \
+                "TinyLlama/TinyLlama-1.1B-Chat-v1.0 need no files"                                 \
+    }
+#define KV_DTYPE_OPTION(flags)                                                                     \
+    {                                                                                              \
+        .name = "--kv-dtype", .kind = OPTION_CHOICE, .target = &(flags).kv_dtype,                  \
+        .choices = "auto|f32|bf16", .value = "T",                                                  \
+        .help = "KV cache in f32, or in bf16: half the memory (default: auto = f32)"               \
+    }
+#define THREADS_OPTION(flags)                                                                      \
+    {                                                                                              \
+        .name = "--threads", .kind = OPTION_UINT, .target = &(flags).threads, .min = 0,            \
+        .max = POOL_MAX_THREADS, .value = "N", .help = "threads (default: physical cores)"         \
+    }
 #define RUN_MODEL_OPTIONS(flags)                                                                   \
-    MODEL_OPTION(flags),                                                                           \
-        {.name = "--random-weights",                                                               \
-         .kind = OPTION_FLAG,                                                                      \
-         .target = &(flags).random_weights,                                                        \
-         .help = "run the model's shape with random weights; gpt2, gpt2-medium, gpt2-large and "   \
-                 "TinyLlama/TinyLlama-1.1B-Chat-v1.0 need no files"},                              \
+    MODEL_OPTION(flags), RANDOM_WEIGHTS_OPTION(flags),                                             \
         {.name = "--dtype",                                                                        \
          .kind = OPTION_CHOICE,                                                                    \
          .target = &(flags).dtype,                                                                 \
          .choices = "auto|f32|bf16|int8",                                                          \
          .value = "T",                                                                             \
          .help = "weights and products in f32, bf16, or int8 (W8A8) (default: auto = bf16)"},      \
-        {.name = "--threads",                                                                      \
-         .kind = OPTION_UINT,                                                                      \
-         .target = &(flags).threads,                                                               \
-         .min = 0,                                                                                 \
-         .max = POOL_MAX_THREADS,                                                                  \
-         .value = "N",                                                                             \
-         .help = "threads (default: physical cores)"},                                             \
+        THREADS_OPTION(flags), KV_DTYPE_OPTION(flags),                                             \
     {                                                                                              \
         .name = "--kv-blocks", .kind = OPTION_UINT, .target = &(flags).kv_blocks, .min = 1,        \
         .max = 16777216, .value = "N",                                                             \
@@ -89,8 +97,9 @@ struct model_flags {
                 "(default: 4096)"                                                                  \
     }
 
-/* What --dtype means; auto is bf16. */
+/* What --dtype and --kv-dtype mean; auto is bf16, and f32 for keys and values. */
 enum tensor_dtype model_dtype(const struct model_flags *flags);
+enum tensor_dtype model_kv_dtype(const struct model_flags *flags);
 
 /* env and progress are borrowed by the result. */
 struct model_options model_options_from(const struct model_flags *flags, const struct hub_env *env,

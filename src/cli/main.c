@@ -13,8 +13,8 @@
 #include "cli/env_file.h"
 
 static const struct command *const commands[] = {
-    &command_bench,    &command_plot,     &command_generate, &command_serve,
-    &command_selftest, &command_tokenize, &command_info,     &command_pull,
+    &command_bench,    &command_bench_engine, &command_plot, &command_generate, &command_serve,
+    &command_selftest, &command_tokenize,     &command_info, &command_pull,
 };
 
 static void print_usage(FILE *to)
@@ -27,7 +27,7 @@ static void print_usage(FILE *to)
                 "  llmsched info schedulers                  policies and their parameters\n\n"
                 "Commands:\n");
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
-        fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(to, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
     }
     fprintf(
         to,

@@ -272,11 +272,12 @@ static uint32_t max_jobs(const struct serve *s)
     return s->o->max_queue + seqs + API_MAX_CHOICES;
 }
 
-static enum status make_prom(struct serve *s, const char *dtype, uint32_t blocks, uint32_t context,
-                             struct error *err)
+static enum status make_prom(struct serve *s, const char *dtype, const char *kv_dtype,
+                             uint32_t blocks, uint32_t context, struct error *err)
 {
     struct prom_config config = {.model_name = s->served_names[0],
                                  .dtype = dtype,
+                                 .kv_dtype = kv_dtype,
                                  .total_blocks = blocks,
                                  .block_tokens = KV_BLOCK_TOKENS,
                                  .max_model_len = context,
@@ -289,6 +290,7 @@ static enum status start_engine(struct serve *s, struct error *err)
     const struct serve_options *o = s->o;
     uint32_t context = o->max_model_len > 0 ? o->max_model_len : s->config.n_ctx;
     enum status st = make_prom(s, tensor_dtype_name(model_dtype(&o->model)),
+                               tensor_dtype_name(model_kv_dtype(&o->model)),
                                (uint32_t)o->model.kv_blocks, context, err);
     if (st != STATUS_OK) {
         return st;
@@ -325,7 +327,7 @@ static enum status start_timetable(struct serve *s, struct error *err)
     s->tokenizer = s->byte_tokenizer;
     s->config.n_vocab = SYNTHETIC_VOCAB;
     if (st == STATUS_OK) {
-        st = make_prom(s, NULL, 1, config.max_model_len, err);
+        st = make_prom(s, NULL, NULL, 1, config.max_model_len, err);
     }
     if (st == STATUS_OK) {
         st = synthetic_create(&config, &s->synthetic, err);

@@ -357,7 +357,7 @@ static enum status build(struct exec_model *m, const struct exec_model_options *
 {
     enum status s = pool_create(o->n_threads, &m->pool, err);
     if (s == STATUS_OK) {
-        s = kv_init(&m->kv, o->config, o->kv_blocks, err);
+        s = kv_init(&m->kv, o->config, o->kv_dtype, o->kv_blocks, err);
     }
     if (s == STATUS_OK) {
         s = network_load(&m->net, o->config, o->weights, o->ops, o->dtype, m->pool,
@@ -443,7 +443,7 @@ enum status exec_model_estimate(const struct exec_model_options *options,
     const struct model_config *c = o.config;
     struct exec_model_memory e = {
         .weight_bytes = network_bytes(c, o.ops, o.dtype, o.max_model_len),
-        .kv_bytes = kv_bytes(c, o.kv_blocks),
+        .kv_bytes = kv_bytes(c, o.kv_dtype, o.kv_blocks),
         .activation_bytes =
             forward_bytes(c, o.ops, o.dtype, o.max_model_len, o.max_rows, o.n_threads) +
             o.n_threads * sampler_scratch_bytes(c->n_vocab) +
@@ -539,4 +539,9 @@ void exec_model_timing_reset(struct exec_model *m)
     m->steps = 0;
     m->total_ns = 0;
     m->sample_ns = 0;
+}
+
+void exec_model_cost(const struct exec_model *m, struct network_cost *out)
+{
+    cost_of_network(&m->net, m->kv.dtype, out);
 }

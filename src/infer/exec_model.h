@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "core/executor.h"
+#include "infer/cost.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "tensor/tensor.h"
@@ -50,6 +51,7 @@ struct exec_model_options {
                                           executor.info.token_budget; larger steps are cut;
                                           0: EXEC_MODEL_MAX_ROWS */
     enum tensor_dtype dtype;           /* of weights; 0: f32. See tensor_dtype_for */
+    enum tensor_dtype kv_dtype;        /* of stored keys and values: 0: f32, or bf16 */
     struct exec_model_tap tap;         /* fn NULL: none */
     const struct progress *progress;   /* "loading weights", in bytes of packed f32; NULL: silent */
 };
@@ -88,6 +90,9 @@ struct exec_model_timing {
 };
 void exec_model_timing_get(const struct exec_model *m, struct exec_model_timing *out);
 void exec_model_timing_reset(struct exec_model *m);
+
+/* What a step must read and multiply at least. */
+void exec_model_cost(const struct exec_model *m, struct network_cost *out);
 
 /* What create would allocate, so that a run can be refused beforehand. options->weights may be
  * NULL. KV pages are reserved, and only touched when used: kv_bytes is the most they can grow to.

@@ -15,11 +15,17 @@
 /* Elements a thread should get at least: below this, waking it costs more than it saves. */
 #define GRAIN_FLOATS 4096u
 
+/* Rows that attend together. */
+struct forward_run {
+    uint32_t row;
+    uint32_t n;
+};
+
 /* What one thread needs to attend. */
 struct attend_space {
     float *scratch;
-    const float **k_tiles;
-    const float **v_tiles;
+    const void **k_tiles;
+    const void **v_tiles;
 };
 
 /* The rows that a product reads: in f32, and as an operand where the dtype of its weights wants
@@ -29,7 +35,6 @@ struct inputs {
     size_t ld;
     char *packed; /* NULL: the f32 rows are the operand */
     size_t packed_stride;
-    float *scale; /* NULL likewise */
     enum tensor_dtype dtype;
     uint32_t n; /* of a row */
 };
@@ -57,6 +62,8 @@ struct forward {
     const struct forward_row *rows;
     uint32_t n_rows;
     uint32_t layer;
+    struct forward_run *runs; /* [max_rows], of them n_runs */
+    uint32_t n_runs;
     const struct network_norm *next_norm;
     bool add_delta;
 };
@@ -81,10 +88,9 @@ static uint32_t tile_count(uint32_t max_len)
     return max_len / TENSOR_KV_TILE + 1;
 }
 
-static uint64_t scratch_floats(const struct model_config *c, uint32_t max_len)
+static uint64_t scratch_floats(uint32_t max_len)
 {
-    uint64_t group = c->n_heads / c->n_kv_heads;
-    return padded(group * ((uint64_t)max_len + (uint64_t)2 * TENSOR_KV_TILE));
+    return padded(TENSOR_ATTEND_QUERIES * ((uint64_t)max_len + (uint64_t)2 * TENSOR_KV_TILE));
 }
 
 /* ---------------------------------------------------------------- creation */
@@ -106,8 +112,7 @@ static bool init_inputs(struct forward *f, struct inputs *in, uint32_t rows, uin
     in->packed_stride = tensor_operand_bytes(f->net->ops, w->dtype, w->n_in);
     if (in->packed_stride > 0) {
         in->packed = mem_alloc_aligned(64, rows * in->packed_stride);
-        in->scale = mem_alloc(rows, sizeof *in->scale);
-        if (in->packed == NULL || in->scale == NULL) {
+        if (in->packed == NULL) {
             return false;
         }
     }
@@ -118,15 +123,14 @@ static void deinit_inputs(struct inputs *in)
 {
     mem_free(in->f32);
     mem_free(in->packed);
-    mem_free(in->scale);
 }
 
 /* Row t is complete. */
 static void pack_inputs(const struct forward *f, const struct inputs *in, size_t t)
 {
     if (in->packed != NULL) {
-        in->scale[t] = f->net->ops->product[in->dtype].pack_row(in->packed + t * in->packed_stride,
-                                                                in->f32 + t * in->ld, in->n);
+        f->net->ops->product[in->dtype].pack_row(in->packed + t * in->packed_stride,
+                                                 in->f32 + t * in->ld, in->n);
     }
 }
 
@@ -135,7 +139,7 @@ static struct operand operand_of(const struct inputs *in)
     if (in->packed == NULL) {
         return (struct operand){.data = in->f32, .stride = in->ld * sizeof(float)};
     }
-    return (struct operand){.data = in->packed, .stride = in->packed_stride, .scale = in->scale};
+    return (struct operand){.data = in->packed, .stride = in->packed_stride};
 }
 
 static bool alloc_spaces(struct forward *f)
@@ -147,7 +151,7 @@ static bool alloc_spaces(struct forward *f)
         s->k_tiles = mem_alloc(tile_count(max_len), sizeof *s->k_tiles);
         s->v_tiles = mem_alloc(tile_count(max_len), sizeof *s->v_tiles);
         if (s->k_tiles == NULL || s->v_tiles == NULL ||
-            !alloc_rows(&s->scratch, 1, scratch_floats(&f->net->config, max_len))) {
+            !alloc_rows(&s->scratch, 1, scratch_floats(max_len))) {
             return false;
         }
     }
@@ -180,6 +184,8 @@ enum status forward_create(const struct network *net, const struct kv *kv, struc
               alloc_rows(&f->delta, max_rows, f->ld_channels) &&
               init_inputs(f, &f->head, FORWARD_HEAD_ROWS, c->n_channels, &net->head) &&
               alloc_rows(&f->logits, FORWARD_HEAD_ROWS, f->ld_vocab) && alloc_spaces(f);
+    f->runs = mem_alloc(max_rows, sizeof *f->runs);
+    ok = ok && f->runs != NULL;
     if (!ok) {
         uint64_t bytes = forward_bytes(c, net->ops, net->layers[0].qkv.dtype, net->max_len,
                                        max_rows, f->n_threads);
@@ -203,6 +209,7 @@ void forward_destroy(struct forward *f)
         mem_free(f->spaces[i].v_tiles);
     }
     mem_free(f->spaces);
+    mem_free(f->runs);
     mem_free(f->x);
     mem_free(f->qkv);
     mem_free(f->delta);
@@ -214,11 +221,9 @@ void forward_destroy(struct forward *f)
     mem_free(f);
 }
 
-/* Of an operand row and its scale; 0 where there is none. */
 static uint64_t operand_bytes(const struct tensor_ops *ops, enum tensor_dtype wanted, uint32_t n)
 {
-    size_t bytes = tensor_operand_bytes(ops, tensor_dtype_for(wanted, n), n);
-    return bytes > 0 ? bytes + sizeof(float) : 0;
+    return tensor_operand_bytes(ops, tensor_dtype_for(wanted, n), n);
 }
 
 uint64_t forward_bytes(const struct model_config *c, const struct tensor_ops *ops,
@@ -227,14 +232,14 @@ uint64_t forward_bytes(const struct model_config *c, const struct tensor_ops *op
 {
     uint64_t channels = padded(c->n_channels);
     uint32_t q_rows = c->n_heads * c->head_size;
-    enum tensor_dtype sensitive = network_sensitive_dtype(dtype);
     uint64_t row_floats = 3 * channels + padded(qkv_rows(c)) + padded(q_rows) + padded(ffn_rows(c));
-    uint64_t row = row_floats * sizeof(float) + operand_bytes(ops, dtype, c->n_channels) +
-                   operand_bytes(ops, dtype, q_rows) + operand_bytes(ops, sensitive, c->n_ffn);
-    uint64_t head = (channels + padded(c->n_vocab)) * sizeof(float) +
-                    operand_bytes(ops, sensitive, c->n_channels);
-    uint64_t thread = scratch_floats(c, max_len) * sizeof(float) +
-                      (uint64_t)2 * tile_count(max_len) * sizeof(float *);
+    uint64_t row = sizeof(struct forward_run) + row_floats * sizeof(float) +
+                   operand_bytes(ops, dtype, c->n_channels) + operand_bytes(ops, dtype, q_rows) +
+                   operand_bytes(ops, dtype, c->n_ffn);
+    uint64_t head =
+        (channels + padded(c->n_vocab)) * sizeof(float) + operand_bytes(ops, dtype, c->n_channels);
+    uint64_t thread = scratch_floats(max_len) * sizeof(float) +
+                      (uint64_t)2 * tile_count(max_len) * sizeof(void *);
     return row * max_rows + head * FORWARD_HEAD_ROWS + thread * n_threads;
 }
 
@@ -316,35 +321,83 @@ static void store_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
     }
 }
 
-/* Index i = row * G + kv head. */
-static void attend_rows(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
+/* Rows from t on that may attend together: of consecutive positions of one sequence, all of them
+ * from its first position on. */
+static uint32_t run_length(const struct forward *f, uint32_t t, uint32_t window)
+{
+    const struct forward_row *row = &f->rows[t];
+    uint32_t n = 1;
+    while (n < TENSOR_ATTEND_ROWS && t + n < f->n_rows && row->blocks != NULL &&
+           row[n].blocks == row->blocks && row[n].position == row->position + n &&
+           row[n].position < window) {
+        n++;
+    }
+    return n;
+}
+
+static void attend_run(const struct forward *f, const struct forward_run *run, uint32_t head,
+                       uint32_t window, const struct attend_space *space)
+{
+    const struct model_config *c = &f->net->config;
+    const struct forward_row *row = &f->rows[run->row];
+    uint32_t group = c->n_heads / c->n_kv_heads;
+    size_t at = (size_t)head * group * c->head_size;
+    float *out = f->attn.f32 + run->row * f->attn.ld + at;
+    if (row->blocks == NULL) {
+        memset(out, 0, (size_t)group * c->head_size * sizeof(float));
+        return;
+    }
+    uint32_t last = row->position;
+    uint32_t first = last >= window ? last - window + 1 : 0;
+    for (uint32_t b = first / KV_BLOCK_TOKENS; b <= (last + run->n - 1) / KV_BLOCK_TOKENS; b++) {
+        space->k_tiles[b] = kv_key_tile(f->kv, row->blocks[b], f->layer, head);
+        space->v_tiles[b] = kv_value_tile(f->kv, row->blocks[b], f->layer, head);
+    }
+    const struct tensor_attention a = {
+        .out = out,
+        .q = f->qkv + run->row * f->ld_qkv + at,
+        .ld_out = f->attn.ld,
+        .ld_q = f->ld_qkv,
+        .n_rows = run->n,
+        .group = group,
+        .head_size = c->head_size,
+        .scale = c->arch->scale_attention ? 1.0f / sqrtf((float)c->head_size) : 1.0f,
+        .kv = f->kv->dtype,
+        .k_tiles = space->k_tiles,
+        .v_tiles = space->v_tiles,
+        .first = first,
+        .last = last,
+        .scratch = space->scratch,
+    };
+    f->net->ops->attend(&a);
+}
+
+static uint32_t window_of(const struct forward *f)
+{
+    const struct model_config *c = &f->net->config;
+    return c->layer_is_local[f->layer] != 0 && c->window > 0 ? c->window : UINT32_MAX;
+}
+
+/* Index i = KV head of a run. */
+static void attend_runs(void *ctx, uint32_t begin, uint32_t end, uint32_t thread)
 {
     struct forward *f = ctx;
-    const struct model_config *c = &f->net->config;
-    struct attend_space *space = &f->spaces[thread];
-    uint32_t group = c->n_heads / c->n_kv_heads;
-    size_t group_floats = (size_t)group * c->head_size;
-    size_t tile_floats = (size_t)c->head_size * KV_BLOCK_TOKENS;
-    float scale = c->arch->scale_attention ? 1.0f / sqrtf((float)c->head_size) : 1.0f;
-    bool local = c->layer_is_local[f->layer] != 0 && c->window > 0;
+    uint32_t heads = f->net->config.n_kv_heads;
     for (uint32_t i = begin; i < end; i++) {
-        uint32_t t = i / c->n_kv_heads;
-        uint32_t g = i % c->n_kv_heads;
-        const struct forward_row *row = &f->rows[t];
-        float *out = f->attn.f32 + t * f->attn.ld + g * group_floats;
-        if (row->blocks == NULL) {
-            memset(out, 0, group_floats * sizeof(float));
-            continue;
-        }
-        uint32_t last = row->position;
-        uint32_t first = local && last >= c->window ? last - c->window + 1 : 0;
-        for (uint32_t b = first / KV_BLOCK_TOKENS; b <= last / KV_BLOCK_TOKENS; b++) {
-            space->k_tiles[b] = kv_tile(f->kv, row->blocks[b], f->layer, g);
-            space->v_tiles[b] = space->k_tiles[b] + tile_floats;
-        }
-        f->net->ops->attend(out, f->qkv + t * f->ld_qkv + g * group_floats, group, c->head_size,
-                            scale, space->k_tiles, space->v_tiles, first, last, space->scratch);
+        attend_run(f, &f->runs[i / heads], i % heads, window_of(f), &f->spaces[thread]);
     }
+}
+
+static void attend(struct forward *f)
+{
+    uint32_t window = window_of(f);
+    f->n_runs = 0;
+    for (uint32_t t = 0; t < f->n_rows;) {
+        struct forward_run run = {.row = t, .n = run_length(f, t, window)};
+        f->runs[f->n_runs++] = run;
+        t += run.n;
+    }
+    pool_run(f->pool, f->n_runs * f->net->config.n_kv_heads, 1, attend_runs, f);
 }
 
 static void activate(const struct tensor_ops *ops, enum activation a, float *x, uint32_t n)
@@ -430,7 +483,7 @@ static void run_layer(struct forward *f, uint32_t index, uint64_t *since)
     matmul(f, f->qkv, f->ld_qkv, &f->norm, f->n_rows, &layer->qkv);
     lap(since, &time->matmul_ns);
     pool_run(f->pool, f->n_rows, grain_for(f->ld_qkv), store_rows, f);
-    pool_run(f->pool, f->n_rows * net->config.n_kv_heads, 1, attend_rows, f);
+    attend(f);
     if (f->attn.packed != NULL) { /* heads of one row may lie with several threads */
         pool_run(f->pool, f->n_rows, grain_for(f->attn.ld), pack_attn_rows, f);
     }

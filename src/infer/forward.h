@@ -11,7 +11,8 @@
  * Pad rows go through the matrix products, norms and activations, touch no KV and attend to
  * nothing.
  *
- * Invariants: work is split over the pool by output panels, by (row, kv head) and by rows, so that
+ * Invariants: work is split over the pool by output panels, by (rows that attend
+ * together, kv head) and by rows, so that
  * one thread computes an output in one fixed order: a row's bits depend on its sequence only.
  * Everything is allocated in forward_create. Thread: one caller at a time.
  */

@@ -35,11 +35,6 @@ struct part {
     uint32_t rows;
 };
 
-enum tensor_dtype network_sensitive_dtype(enum tensor_dtype wanted)
-{
-    return wanted == TENSOR_INT8 ? TENSOR_BF16 : wanted;
-}
-
 static float *alloc_floats(uint64_t count)
 {
     if (count > SIZE_MAX / sizeof(float)) {
@@ -234,8 +229,7 @@ static enum status load_layer(struct loader *l, uint32_t index)
                         c->n_channels);
     }
     if (s == STATUS_OK) {
-        s = load_matrix(l, &layer->down, network_sensitive_dtype(l->dtype), &down, 1, index,
-                        c->n_ffn);
+        s = load_matrix(l, &layer->down, l->dtype, &down, 1, index, c->n_ffn);
     }
     return s;
 }
@@ -258,8 +252,7 @@ static enum status load_ends(struct loader *l)
     struct network *net = l->net;
     const struct model_config *c = &net->config;
     const struct part head = {c->tied ? ROLE_EMBED : ROLE_HEAD, c->n_vocab};
-    enum status s =
-        load_matrix(l, &net->head, network_sensitive_dtype(l->dtype), &head, 1, 0, c->n_channels);
+    enum status s = load_matrix(l, &net->head, l->dtype, &head, 1, 0, c->n_channels);
     if (s == STATUS_OK && !c->tied) {
         s = load_table(l, &net->embed, ROLE_EMBED, c->n_vocab, c->n_channels, "the embedding");
     }
@@ -378,14 +371,13 @@ void network_deinit(struct network *net)
     *net = (struct network){0};
 }
 
-/* With a bias, and int8's scale and offset. */
+/* With a bias. */
 static uint64_t matrix_bytes(const struct tensor_ops *ops, enum tensor_dtype wanted, uint64_t rows,
                              uint32_t columns)
 {
     enum tensor_dtype dtype = tensor_dtype_for(wanted, columns);
     uint64_t padded = (rows + ops->panel - 1) / ops->panel * ops->panel;
-    uint64_t extra = dtype == TENSOR_INT8 ? 3 : 1;
-    return padded * (columns / tensor_step_inputs(dtype) + extra) * sizeof(float);
+    return padded * (packed_steps(dtype, columns) + 1) * sizeof(float);
 }
 
 uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops,
@@ -397,15 +389,14 @@ uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *op
     uint64_t layer = matrix_bytes(ops, dtype, q_rows + 2 * kv_rows, c->n_channels) +
                      matrix_bytes(ops, dtype, c->n_channels, (uint32_t)q_rows) +
                      matrix_bytes(ops, dtype, up_rows, c->n_channels) +
-                     matrix_bytes(ops, network_sensitive_dtype(dtype), c->n_channels, c->n_ffn);
+                     matrix_bytes(ops, dtype, c->n_channels, c->n_ffn);
     uint64_t floats = (uint64_t)4 * c->n_channels * c->n_layers + (uint64_t)2 * c->n_channels;
     if (!c->tied) {
         floats += (uint64_t)c->n_vocab * c->n_channels;
     }
     floats += c->arch->position == POSITION_LEARNED ? (uint64_t)max_len * c->n_channels
                                                     : (uint64_t)max_len * c->head_size;
-    return layer * c->n_layers +
-           matrix_bytes(ops, network_sensitive_dtype(dtype), c->n_vocab, c->n_channels) +
+    return layer * c->n_layers + matrix_bytes(ops, dtype, c->n_vocab, c->n_channels) +
            floats * sizeof(float);
 }
 

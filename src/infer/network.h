@@ -52,10 +52,6 @@ struct network {
     float *rope_sin;
 };
 
-/* The dtype of the matrices that lose most by int8: the LM head, with it a tied embedding, and the
- * down-projection, whose inputs have the largest outliers (docs/SPEED.md). */
-enum tensor_dtype network_sensitive_dtype(enum tensor_dtype wanted);
-
 /* Errors: NO_MEMORY, UNSUPPORTED (rotary positions with an odd head size), and those of
  * weights_read_rows. On error *net is untouched and nothing is kept. */
 enum status network_load(struct network *net, const struct model_config *config,

@@ -135,9 +135,9 @@ const struct field_table environment_fields = TABLE(environment_array);
     }
 
 static const struct field model_array[] = {
-    MODEL(name, TEXT),        MODEL(path, TEXT),           MODEL(architecture, TEXT),
-    MODEL(format, TEXT),      MODEL(dtype, TEXT),          MODEL(tokenizer, TEXT),
-    MODEL(parameters, COUNT), MODEL(random_weights, BOOL),
+    MODEL(name, TEXT),      MODEL(path, TEXT),        MODEL(architecture, TEXT),
+    MODEL(format, TEXT),    MODEL(dtype, TEXT),       MODEL(kv_dtype, TEXT),
+    MODEL(tokenizer, TEXT), MODEL(parameters, COUNT), MODEL(random_weights, BOOL),
 };
 const struct field_table model_fields = TABLE(model_array);
 
@@ -192,6 +192,7 @@ static const struct field shared_array[] = {
     SHARED("model", TEXT, 0, model.name),
     SHARED("random_weights", BOOL, 0, model.random_weights),
     SHARED("dtype", TEXT, 0, model.dtype),
+    SHARED("kv_dtype", TEXT, 0, model.kv_dtype),
     SHARED("device", TEXT, 0, settings.device),
     SHARED("cpu", TEXT, 0, environment.cpu),
     SHARED("isa", TEXT, 0, environment.isa),

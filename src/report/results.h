@@ -95,8 +95,9 @@ struct model_identity {
     char *name;
     char *path;
     char *architecture;
-    char *format; /* "gguf", "safetensors", "random weights" */
-    char *dtype;  /* of the arithmetic: "f32" */
+    char *format;   /* "gguf", "safetensors", "random weights" */
+    char *dtype;    /* of the arithmetic: "f32" */
+    char *kv_dtype; /* of stored keys and values; "" where a server holds them */
     char *tokenizer;
     uint64_t parameters;
     bool random_weights;

@@ -147,6 +147,7 @@ static void set_up(const struct matrix *m, struct strbuf *out)
     put_text(out, "architecture", r->model.architecture);
     put_text(out, "format", r->model.format);
     put_text(out, "arithmetic", r->model.dtype);
+    put_text(out, "kv-dtype", r->model.kv_dtype);
     put_text(out, "device", r->settings.device);
     put_text(out, "processor", r->environment.cpu);
     put_text(out, "kernels", r->environment.isa);

@@ -586,6 +586,9 @@ static void put_metric(const struct prom *p, struct strbuf *out, const struct me
         break;
     case KIND_CONFIG: /* as vLLM: without the model's name */
         strbuf_printf(out, "%s{block_size=\"%u\",", m->name, p->config.block_tokens);
+        if (p->config.kv_dtype != NULL) {
+            strbuf_printf(out, "cache_dtype=\"%s\",", p->config.kv_dtype);
+        }
         if (p->config.dtype != NULL) { /* ours alone: clients compare only like with like */
             strbuf_printf(out, "dtype=\"%s\",", p->config.dtype);
         }

@@ -27,6 +27,7 @@ struct prom;
 struct prom_config {
     const char *model_name; /* borrowed */
     const char *dtype;      /* of the arithmetic, borrowed; NULL: there is none */
+    const char *kv_dtype;   /* of stored keys and values, likewise */
     uint32_t total_blocks;
     uint32_t block_tokens;
     uint32_t max_model_len;

@@ -29,6 +29,12 @@ static inline vec vec_load_n(const float *p, uint32_t n)
     return _mm256_maskload_ps(p, lanes_below(n));
 }
 
+static inline vec vec_load_bf16(const uint16_t *p)
+{
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
 static inline void vec_store(float *p, vec v)
 {
     _mm256_storeu_ps(p, v);
@@ -84,6 +90,11 @@ static inline vec vec_abs(vec a)
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
 }
 
+static inline vec vec_max_bits(vec a, vec b)
+{
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+
 static inline vec vec_round(vec a)
 {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -134,13 +145,13 @@ static inline vec vec_dot_bf16(vec acc, vec w, vec x)
     return vec_fma(x, w, acc);
 }
 
-#define INT8_PARTS  2
-#define INT8_OFFSET 0
+#define INT8_PARTS 2
 
 static inline vec vec_int8_part(vec w, uint32_t part)
 {
-    __m256i high = part == 0 ? _mm256_slli_epi16(bits_of(w), 8) : bits_of(w);
-    return _mm256_castsi256_ps(_mm256_srai_epi16(high, 8));
+    const __m256i low = _mm256_set1_epi16(0xFF);
+    return _mm256_castsi256_ps(part == 0 ? _mm256_and_si256(bits_of(w), low)
+                                         : _mm256_srli_epi16(bits_of(w), 8));
 }
 
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
@@ -163,8 +174,10 @@ static inline void vec_store_int8(void *p, vec v)
     _mm_storeu_si128(p, _mm_shufflehi_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
-#define TILE_ROWS  6
-#define TILE_STEPS 320
+#define TILE_ROWS      6
+#define BF16_TILE_ROWS 5 /* widening, and whole numbers' products, need registers besides */
+#define INT8_TILE_ROWS 4
+#define TILE_STEPS     320
 
 #include "tensor/simd_ops_int.h"
 

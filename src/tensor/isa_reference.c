@@ -5,29 +5,23 @@
  * runs where they cannot. It has its own fixed order of operations (sums run upwards from the
  * bias), so it is batch-invariant too.
  */
+#include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
+#include "tensor/bf16.h"
 #include "tensor/isa_int.h"
 
 #define PANEL 16
 
-/* A weight as the products see it: int8 without its scale. */
 static float weight(const struct packed_matrix *w, size_t row, size_t k)
 {
     size_t at = packed_index(w, row, k);
-    switch (w->dtype) {
-    case TENSOR_BF16: {
-        uint32_t bits = (uint32_t)((const uint16_t *)w->data)[at] << 16;
-        float x;
-        memcpy(&x, &bits, sizeof x);
-        return x;
-    }
-    case TENSOR_INT8:
-        return ((const int8_t *)w->data)[at];
-    default:
+    if (w->dtype == TENSOR_F32) {
         return ((const float *)w->data)[at];
     }
+    return bf16_to_f32(((const uint16_t *)w->data)[at]);
 }
 
 static void matmul(float *y, size_t ldy, const struct operand *x, uint32_t row, uint32_t n_rows,
@@ -46,7 +40,27 @@ static void matmul(float *y, size_t ldy, const struct operand *x, uint32_t row, 
     }
 }
 
-/* Operand rows are bytes. */
+/* An operand row of int8: groups of a scale, an offset and bytes. */
+#define GROUP_HEAD  (2 * sizeof(float))
+#define GROUP_BYTES (GROUP_HEAD + TENSOR_INT8_GROUP)
+
+static float dot_int8(const char *x, const struct packed_matrix *w, size_t column, float sum)
+{
+    for (size_t k = 0; k < w->n_in; k += TENSOR_INT8_GROUP, x += GROUP_BYTES) {
+        float scale;
+        int32_t whole;
+        memcpy(&scale, x, sizeof scale);
+        memcpy(&whole, x + sizeof scale, sizeof whole);
+        const int8_t *in = (const int8_t *)x + GROUP_HEAD;
+        for (size_t i = 0; i < TENSOR_INT8_GROUP && k + i < w->n_in; i++) {
+            whole += in[i] * (int32_t)((const uint8_t *)w->data)[packed_index(w, column, k + i)];
+        }
+        scale *= ((const float *)w->data)[packed_scale_index(w, column, k)];
+        sum = fmaf((float)whole, scale, sum);
+    }
+    return sum;
+}
+
 static void matmul_int8(float *y, size_t ldy, const struct operand *x, uint32_t row,
                         uint32_t n_rows, const struct packed_matrix *w, uint32_t panel_begin,
                         uint32_t panel_end)
@@ -54,31 +68,38 @@ static void matmul_int8(float *y, size_t ldy, const struct operand *x, uint32_t 
     for (size_t column = (size_t)panel_begin * PANEL; column < (size_t)panel_end * PANEL;
          column++) {
         for (size_t t = row; t < (size_t)row + n_rows && column < w->n_out; t++) {
-            const int8_t *in = (const int8_t *)x->data + t * x->stride;
-            int32_t sum = 0;
-            for (size_t k = 0; k < w->n_in; k++) {
-                sum += in[k] * (int32_t)weight(w, column, k);
-            }
             float bias = w->bias != NULL ? w->bias[column] : 0.0f;
-            y[t * ldy + column] = (float)sum * (x->scale[t] * w->scale[column]) + bias;
+            y[t * ldy + column] = dot_int8((const char *)x->data + t * x->stride, w, column, bias);
         }
     }
 }
 
-static float pack_int8(void *out, const float *x, uint32_t n)
+static void pack_group(char *out, const float *x, uint32_t n)
 {
     float top = 0.0f;
-    float poison = 0.0f; /* NaN as soon as a value is not finite */
     for (uint32_t i = 0; i < n; i++) {
-        top = fmaxf(top, fabsf(x[i]));
-        poison += 0.0f * x[i];
+        top = fabsf(x[i]) > top || isnan(x[i]) ? fabsf(x[i]) : top;
     }
-    float inverse = top > 0.0f ? 127.0f / top : 0.0f;
+    float scale = top <= FLT_MAX ? top / 127.0f : NAN;
+    float inverse = top >= TENSOR_INT8_LEAST ? 127.0f / top : 0.0f;
+    int32_t sum = 0;
     for (uint32_t i = 0; i < n; i++) {
         float q = rintf(x[i] * inverse);
-        ((int8_t *)out)[i] = (int8_t)(fabsf(q) <= 127.0f ? q : 0.0f);
+        int8_t value = (int8_t)(fabsf(q) <= 127.0f ? q : 0.0f);
+        ((int8_t *)out)[GROUP_HEAD + i] = value;
+        sum += value;
     }
-    return top / 127.0f + poison;
+    int32_t offset = -128 * sum;
+    memcpy(out, &scale, sizeof scale);
+    memcpy(out + sizeof scale, &offset, sizeof offset);
+}
+
+static void pack_int8(void *out, const float *x, uint32_t n)
+{
+    char *to = out;
+    for (uint32_t k = 0; k < n; k += TENSOR_INT8_GROUP, to += GROUP_BYTES) {
+        pack_group(to, x + k, n - k < TENSOR_INT8_GROUP ? n - k : TENSOR_INT8_GROUP);
+    }
 }
 
 static void rms_norm(float *y, const float *x, const float *weight, uint32_t n, float eps)
@@ -169,47 +190,57 @@ static void rope(float *x, uint32_t n_heads, uint32_t head_size, const float *co
     }
 }
 
-/* One head: scores, softmax and the weighted sum of values, all in ascending key order. */
-static void attend_head(float *out, const float *q, uint32_t head_size, float scale,
-                        const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
-                        uint32_t last, float *p)
+/* Element `at` of a tile. */
+static float kv_element(const void *tile, enum tensor_dtype kv, size_t at)
 {
+    return kv == TENSOR_BF16 ? bf16_to_f32(((const uint16_t *)tile)[at])
+                             : ((const float *)tile)[at];
+}
+
+/* One head of one row: scores, softmax and the weighted sum of values, in ascending key order. */
+static void attend_head(const struct tensor_attention *a, uint32_t row, uint32_t head)
+{
+    const float *q = a->q + row * a->ld_q + (size_t)head * a->head_size;
+    float *out = a->out + row * a->ld_out + (size_t)head * a->head_size;
+    float *p = a->scratch;
+    uint32_t last = a->last + row;
     float max = -INFINITY;
-    for (uint32_t i = first; i <= last; i++) {
-        const float *key = k_tiles[i / TENSOR_KV_TILE] + i % TENSOR_KV_TILE;
+    for (uint32_t i = a->first; i <= last; i++) {
+        const void *keys = a->k_tiles[i / TENSOR_KV_TILE];
         float score = 0.0f;
-        for (size_t d = 0; d < head_size; d++) {
-            score += q[d] * key[d * TENSOR_KV_TILE];
+        for (size_t d = 0; d < a->head_size; d++) {
+            score += q[d] * kv_element(keys, a->kv, d * TENSOR_KV_TILE + i % TENSOR_KV_TILE);
         }
-        p[i - first] = score * scale;
-        max = fmaxf(max, p[i - first]);
+        p[i - a->first] = score * a->scale;
+        max = fmaxf(max, p[i - a->first]);
     }
     float sum = 0.0f;
-    for (uint32_t i = 0; i <= last - first; i++) {
+    for (uint32_t i = 0; i <= last - a->first; i++) {
         p[i] = expf(p[i] - max);
         sum += p[i];
     }
-    for (size_t d = 0; d < head_size; d++) {
+    for (size_t d = 0; d < a->head_size; d++) {
         out[d] = 0.0f;
     }
-    for (uint32_t i = first; i <= last; i++) {
-        const float *value = v_tiles[i / TENSOR_KV_TILE] + (size_t)(i % TENSOR_KV_TILE) * head_size;
-        for (size_t d = 0; d < head_size; d++) {
-            out[d] += p[i - first] * value[d];
+    for (uint32_t i = a->first; i <= last; i++) {
+        const void *values = a->v_tiles[i / TENSOR_KV_TILE];
+        size_t at = (size_t)(i % TENSOR_KV_TILE) * a->head_size;
+        for (size_t d = 0; d < a->head_size; d++) {
+            out[d] += p[i - a->first] * kv_element(values, a->kv, at + d);
         }
     }
-    for (size_t d = 0; d < head_size; d++) {
+    for (size_t d = 0; d < a->head_size; d++) {
         out[d] /= sum;
     }
 }
 
-static void attend(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
-                   const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
-                   uint32_t last, float *scratch)
+static void attend(const struct tensor_attention *a)
 {
-    for (size_t h = 0; h < group; h++) {
-        attend_head(out + h * head_size, q + h * head_size, head_size, scale, k_tiles, v_tiles,
-                    first, last, scratch);
+    assert(a->kv == TENSOR_F32 || a->kv == TENSOR_BF16);
+    for (uint32_t row = 0; row < a->n_rows; row++) {
+        for (uint32_t h = 0; h < a->group; h++) {
+            attend_head(a, row, h);
+        }
     }
 }
 
@@ -244,6 +275,7 @@ static float read_floats(const float *x, size_t n)
 const struct tensor_ops tensor_ops_reference = {
     .isa = "reference",
     .panel = PANEL,
+    .side_panels = {1, 1},
     .product = {{matmul, NULL, 1}, {matmul, NULL, 2}, {matmul_int8, pack_int8, 1}},
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,

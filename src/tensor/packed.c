@@ -9,13 +9,14 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tensor/bf16.h"
 #include "tensor/tensor.h"
 
-#define PACKED_ALIGN  64
-#define OPERAND_ALIGN 64 /* kernels write whole vectors */
-#define INT8_TOP      127.0f
-/* 255 * 127 times as many still fit a sum of 32 bits. */
-#define INT8_MAX_INPUTS 65536U
+#define PACKED_ALIGN   64
+#define OPERAND_ALIGN  64
+#define OPERAND_INPUTS 16 /* kernels write whole vectors */
+#define INT8_TOP       127.0f
+#define INT8_ZERO      128.0f
 
 static uint32_t packed_panels(const struct packed_matrix *m)
 {
@@ -34,16 +35,16 @@ size_t tensor_operand_bytes(const struct tensor_ops *ops, enum tensor_dtype dtyp
     if (p->pack_row == NULL) {
         return 0;
     }
-    size_t steps = (K + tensor_step_inputs(dtype) - 1) / tensor_step_inputs(dtype);
-    size_t bytes = steps * p->parts * sizeof(float);
+    size_t inputs = ((size_t)K + OPERAND_INPUTS - 1) / OPERAND_INPUTS * OPERAND_INPUTS;
+    size_t steps = inputs / tensor_step_inputs(dtype);
+    size_t heads = 2 * (size_t)tensor_groups(dtype, K); /* scale and offset of each group */
+    size_t bytes = (steps * p->parts + heads) * sizeof(float);
     return (bytes + OPERAND_ALIGN - 1) / OPERAND_ALIGN * OPERAND_ALIGN;
 }
 
 enum tensor_dtype tensor_dtype_for(enum tensor_dtype wanted, uint32_t n_in)
 {
-    bool fits = n_in % tensor_step_inputs(wanted) == 0;
-    bool is_exact = wanted != TENSOR_INT8 || n_in <= INT8_MAX_INPUTS;
-    return fits && is_exact ? wanted : TENSOR_F32;
+    return n_in % tensor_step_inputs(wanted) == 0 ? wanted : TENSOR_F32;
 }
 
 enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
@@ -54,7 +55,7 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
     struct packed_matrix made = {.dtype = dtype, .n_out = n_out, .n_in = n_in, .panel = ops->panel};
     uint64_t padded = (uint64_t)packed_panels(&made) * made.panel;
     uint64_t bytes;
-    if (__builtin_mul_overflow(padded * (n_in / tensor_step_inputs(dtype)), (uint64_t)4, &bytes) ||
+    if (__builtin_mul_overflow(padded, packed_steps(dtype, n_in) * sizeof(float), &bytes) ||
         bytes > SIZE_MAX - PACKED_ALIGN) {
         return error_set(err, STATUS_NO_MEMORY, -1, "a matrix of %u x %u does not fit into memory",
                          n_out, n_in);
@@ -66,11 +67,6 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
         made.bias = mem_alloc_aligned(PACKED_ALIGN, (size_t)padded * sizeof *made.bias);
         ok = ok && made.bias != NULL;
     }
-    if (dtype == TENSOR_INT8) {
-        made.scale = mem_alloc_aligned(PACKED_ALIGN, (size_t)padded * sizeof *made.scale);
-        made.offset = mem_alloc_aligned(PACKED_ALIGN, (size_t)padded * sizeof *made.offset);
-        ok = ok && made.scale != NULL && made.offset != NULL;
-    }
     if (!ok) {
         packed_deinit(&made);
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a matrix of %u x %u (%zu bytes)",
@@ -80,65 +76,93 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
     return STATUS_OK;
 }
 
-/* To nearest, ties to even; a NaN stays one. */
-static uint16_t bf16_of(float x)
+/* The functions below place n rows of K inputs that lie in one panel, from its lane `row % panel`
+ * on: steps outside, lanes inside, so that a panel is written front to back. */
+
+static void put_f32(const struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7FFFFFFFU) > 0x7F800000U) {
-        return (uint16_t)(bits >> 16 | 0x40U);
+    float *to = (float *)m->data + packed_index(m, row, 0);
+    for (size_t k = 0; k < m->n_in; k++, to += m->panel) {
+        for (size_t r = 0; r < n; r++) {
+            to[r] = rows[r * m->n_in + k];
+        }
     }
-    return (uint16_t)((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
 }
 
-static float f32_of(uint16_t bf16)
+static void put_bf16(const struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows)
 {
-    uint32_t bits = (uint32_t)bf16 << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    uint16_t *to = (uint16_t *)m->data + packed_index(m, row, 0);
+    for (size_t k = 0; k < m->n_in; k += 2, to += (size_t)m->panel * 2) {
+        for (size_t r = 0; r < n; r++) {
+            to[2 * r] = bf16_from_f32(rows[r * m->n_in + k]);
+            to[2 * r + 1] = bf16_from_f32(rows[r * m->n_in + k + 1]);
+        }
+    }
 }
 
-/* Row `row` of an int8 matrix: its scale, its offset, its weights. */
-static void put_int8(const struct packed_matrix *m, uint32_t row, const float *x)
+/* The largest size; NaN if there is one: floats >= 0 are in the order of their bits. */
+static float largest(const float *x, size_t n)
 {
-    float top = 0.0f;
-    for (uint32_t k = 0; k < m->n_in; k++) {
-        float size = fabsf(x[k]);
-        top = size > top || isnan(size) ? size : top;
+    int32_t top = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7FFFFFFF;
+        top = bits > top ? bits : top;
     }
-    float inverse = top > 0.0f ? INT8_TOP / top : 0.0f;
-    int32_t sum = 0;
-    for (uint32_t k = 0; k < m->n_in; k++) {
-        float q = rintf(x[k] * inverse);
-        int8_t value = (int8_t)(fabsf(q) <= INT8_TOP ? q : 0.0f); /* else the scale is NaN or inf */
-        ((int8_t *)m->data)[packed_index(m, row, k)] = value;
-        sum += value;
+    float size;
+    memcpy(&size, &top, sizeof size);
+    return size;
+}
+
+/* To nearest, ties to even, as rintf for |x| < 2^22, but without a call. */
+static float nearest(float x)
+{
+    const float unit = 0x1.8p23f;
+    return (x + unit) - unit;
+}
+
+/* n values of a group, 128 + round(x / scale); returns the scale. */
+static float quantise(uint8_t *out, const float *x, size_t n)
+{
+    float top = largest(x, n);
+    float inverse = top >= TENSOR_INT8_LEAST ? INT8_TOP / top : 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        float q = nearest(x[i] * inverse);
+        q = fabsf(q) <= INT8_TOP ? q : 0.0f; /* else the scale is NaN or infinite */
+        out[i] = (uint8_t)(int32_t)(q + INT8_ZERO);
     }
-    m->scale[row] = top / INT8_TOP;
-    m->offset[row] = -128 * sum;
+    return top / INT8_TOP;
+}
+
+static void put_int8(const struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows)
+{
+    uint8_t group[TENSOR_INT8_GROUP];
+    for (size_t k = 0; k < m->n_in; k += TENSOR_INT8_GROUP) {
+        size_t inputs = m->n_in - k < TENSOR_INT8_GROUP ? m->n_in - k : TENSOR_INT8_GROUP;
+        float *scale = (float *)m->data + packed_scale_index(m, row, k);
+        uint8_t *to = (uint8_t *)m->data + packed_index(m, row, k);
+        for (size_t r = 0; r < n; r++) {
+            scale[r] = quantise(group, rows + r * m->n_in + k, inputs);
+            for (size_t i = 0; i < inputs; i += 4) {
+                memcpy(to + (i / 4 * m->panel + r) * 4, group + i, 4);
+            }
+        }
+    }
 }
 
 void packed_put_rows(struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows)
 {
+    static void (*const put[TENSOR_DTYPES])(const struct packed_matrix *, uint32_t, uint32_t,
+                                            const float *) = {put_f32, put_bf16, put_int8};
     assert(row <= m->n_out && n <= m->n_out - row);
-    size_t K = m->n_in;
-    for (uint32_t end = row + n; row < end; row++, rows += K) {
-        switch (m->dtype) {
-        case TENSOR_F32:
-            for (size_t k = 0; k < K; k++) {
-                ((float *)m->data)[packed_index(m, row, k)] = rows[k];
-            }
-            break;
-        case TENSOR_BF16:
-            for (size_t k = 0; k < K; k++) {
-                ((uint16_t *)m->data)[packed_index(m, row, k)] = bf16_of(rows[k]);
-            }
-            break;
-        case TENSOR_INT8:
-            put_int8(m, row, rows);
-            break;
-        }
+    while (n > 0) {
+        uint32_t lanes = m->panel - row % m->panel;
+        lanes = lanes < n ? lanes : n;
+        put[m->dtype](m, row, lanes, rows);
+        rows += (size_t)lanes * m->n_in;
+        row += lanes;
+        n -= lanes;
     }
 }
 
@@ -160,10 +184,11 @@ void packed_get_row(const struct packed_matrix *m, uint32_t row, float *out)
             out[k] = ((const float *)m->data)[at];
             break;
         case TENSOR_BF16:
-            out[k] = f32_of(((const uint16_t *)m->data)[at]);
+            out[k] = bf16_to_f32(((const uint16_t *)m->data)[at]);
             break;
         case TENSOR_INT8:
-            out[k] = m->scale[row] * ((const int8_t *)m->data)[at];
+            out[k] = ((const float *)m->data)[packed_scale_index(m, row, k)] *
+                     ((float)((const uint8_t *)m->data)[at] - INT8_ZERO);
             break;
         }
     }
@@ -173,8 +198,6 @@ void packed_deinit(struct packed_matrix *m)
 {
     mem_free(m->data);
     mem_free(m->bias);
-    mem_free(m->scale);
-    mem_free(m->offset);
     *m = (struct packed_matrix){.dtype = TENSOR_F32};
 }
 
@@ -231,6 +254,8 @@ void tensor_matmul(const struct tensor_ops *ops, struct pool *pool, float *y, si
     uint64_t items = (uint64_t)job.n_blocks * job.n_panels;
     uint64_t item_work = (uint64_t)(n_rows / job.n_blocks) * w->n_in * w->panel;
     uint64_t grain = (MATMUL_MIN_PART + item_work - 1) / item_work;
+    uint64_t side = n_rows <= 2 ? ops->side_panels[n_rows - 1] : 1;
+    grain = (grain + side - 1) / side * side;
     assert(items <= UINT32_MAX);
     pool_run(pool, (uint32_t)items, (uint32_t)grain, matmul_part, &job);
 }

@@ -4,8 +4,11 @@
  * One job at a time. The caller writes it, then raises `generation`; workers see the new number and
  * run their part, then count `unfinished` down. Both sides spin for SPIN_NS before they sleep on a
  * condition variable, so that back-to-back jobs cost about a microsecond and an idle team nothing.
- * The spin ends by the clock: with more threads than cores nobody burns more than that. Thread i
- * always gets the i-th contiguous range.
+ * The spin ends by the clock: with more threads than cores nobody burns more than that.
+ *
+ * Shares are cut before `generation` is raised and not touched after `unfinished` reached 0. The
+ * value of a share is all of its state, so taking by compare-and-exchange needs no more than
+ * relaxed order, and a value that comes back is as good as one that never went.
  */
 #include "tensor/pool.h"
 
@@ -22,6 +25,13 @@
 #define SPIN_NS              40000
 #define SPINS_PER_CLOCK_READ 16
 
+/* What is left of a thread's share of the job: units [low half, high half). Its owner takes from
+ * the front, and whoever has nothing left from the back: cores are not equally fast when the
+ * machine has other work, and the job is done when the last one is. */
+struct share {
+    _Alignas(64) _Atomic uint64_t range;
+};
+
 struct worker {
     struct pool *pool;
     pthread_t thread;
@@ -32,6 +42,7 @@ struct pool {
     uint32_t n_threads;
     uint32_t n_started; /* workers that run */
     struct worker *workers;
+    struct share *shares; /* [n_threads] */
 
     /* The job: written before `generation` is raised, read after it was seen. */
     void (*fn)(void *ctx, uint32_t begin, uint32_t end, uint32_t thread);
@@ -131,14 +142,63 @@ static void finish_part(struct pool *p)
     }
 }
 
-static void run_part(const struct pool *p, uint32_t thread)
+static uint64_t range_of(uint64_t begin, uint64_t end)
+{
+    return begin | end << 32;
+}
+
+/* Takes a part of what is left of a share: a quarter from its front, or half of it from its back.
+ * Returns an empty range when nothing is left. */
+static uint64_t take(struct share *s, bool is_owner)
+{
+    uint64_t range = atomic_load_explicit(&s->range, memory_order_relaxed);
+    for (;;) {
+        uint64_t begin = (uint32_t)range;
+        uint64_t end = range >> 32;
+        if (begin >= end) {
+            return 0;
+        }
+        uint64_t n = is_owner ? (end - begin + 3) / 4 : (end - begin + 1) / 2;
+        uint64_t left = is_owner ? range_of(begin + n, end) : range_of(begin, end - n);
+        if (atomic_compare_exchange_weak_explicit(&s->range, &range, left, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            return is_owner ? range_of(begin, begin + n) : range_of(end - n, end);
+        }
+    }
+}
+
+/* Half of what another thread has left becomes this thread's share. */
+static bool steal(struct pool *p, uint32_t thread)
+{
+    for (uint32_t i = 1; i < p->n_threads; i++) {
+        uint64_t range = take(&p->shares[(thread + i) % p->n_threads], false);
+        if (range != 0) {
+            atomic_store_explicit(&p->shares[thread].range, range, memory_order_relaxed);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void run_parts(struct pool *p, uint32_t thread)
+{
+    do {
+        for (uint64_t range; (range = take(&p->shares[thread], true)) != 0;) {
+            uint64_t begin = (uint64_t)(uint32_t)range * p->grain;
+            uint64_t end = (range >> 32) * p->grain;
+            end = end < p->n ? end : p->n;
+            p->fn(p->ctx, (uint32_t)begin, (uint32_t)end, thread);
+        }
+    } while (steal(p, thread));
+}
+
+/* Before post_job: no worker looks at the shares then. */
+static void cut_shares(struct pool *p)
 {
     uint64_t units = ((uint64_t)p->n + p->grain - 1) / p->grain;
-    uint64_t begin = units * thread / p->n_threads * p->grain;
-    uint64_t end = units * (thread + 1) / p->n_threads * p->grain;
-    end = end < p->n ? end : p->n;
-    if (begin < end) {
-        p->fn(p->ctx, (uint32_t)begin, (uint32_t)end, thread);
+    for (uint64_t i = 0; i < p->n_threads; i++) {
+        uint64_t range = range_of(units * i / p->n_threads, units * (i + 1) / p->n_threads);
+        atomic_store_explicit(&p->shares[i].range, range, memory_order_relaxed);
     }
 }
 
@@ -154,7 +214,7 @@ static void *worker_main(void *arg)
         if (p->guarded) {
             mem_step_begin();
         }
-        run_part(p, w->index);
+        run_parts(p, w->index);
         if (p->guarded) {
             mem_step_end();
         }
@@ -178,8 +238,9 @@ void pool_run(struct pool *p, uint32_t n, uint32_t grain,
     p->n = n;
     p->grain = grain;
     p->guarded = mem_in_step();
+    cut_shares(p);
     post_job(p);
-    run_part(p, 0);
+    run_parts(p, 0);
     wait_for_workers(p);
 }
 
@@ -213,7 +274,10 @@ enum status pool_create(uint32_t n_threads, struct pool **out, struct error *err
     }
     p->n_threads = n_threads;
     p->workers = mem_alloc(n_threads, sizeof *p->workers);
-    if (p->workers == NULL) {
+    p->shares = mem_alloc_aligned(_Alignof(struct share), n_threads * sizeof *p->shares);
+    if (p->workers == NULL || p->shares == NULL) {
+        mem_free(p->workers);
+        mem_free(p->shares);
         mem_free(p);
         return error_set(err, STATUS_NO_MEMORY, -1, "no memory for a thread pool");
     }
@@ -245,6 +309,7 @@ void pool_destroy(struct pool *p)
     pthread_cond_destroy(&p->job_posted);
     pthread_mutex_destroy(&p->mutex);
     mem_free(p->workers);
+    mem_free(p->shares);
     mem_free(p);
 }
 

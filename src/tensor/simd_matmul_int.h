@@ -17,27 +17,23 @@
                                                      : ROW1_PANELS * TILE_VECS)
 
 #define CACHE_LINE 64
-#define FETCH_STEP 16 /* steps between two requests for weights of the next block */
-#define STEP_BYTES (PANEL * sizeof(float)) /* of a panel, whatever the dtype */
+/* Steps between two requests for weights of the next block; a group of int8. */
+#define CHUNK_STEPS (TENSOR_INT8_GROUP / 4)
+#define STEP_BYTES  (PANEL * sizeof(float)) /* of a panel, whatever the dtype */
 
 /* One register tile: some rows times some whole panels, over a block of steps. A step is as many
- * inputs as fit four bytes of weights: 1 of f32, 2 of bf16, 4 of int8. Sums of int8 are whole
- * numbers of 32 bits; they rest in y, and in a vec, as bits. */
+ * inputs as fit four bytes of weights: 1 of f32, 2 of bf16, 4 of int8. */
 struct tile {
     float *y;
     size_t ldy;
-    const char *x;        /* operand rows, at the block's first step */
-    size_t x_stride;      /* bytes */
-    const float *x_scale; /* int8: of the tile's rows */
-    const char *w;        /* [step][PANEL] of the first panel, at the block's first step */
-    size_t panel_bytes;   /* from one panel to the next */
-    const float *bias;    /* of the first panel's first output; NULL: 0 */
-    const float *w_scale; /* int8: likewise, and what a sum begins with */
-    const int32_t *w_offset;
-    uint32_t n_steps;
-    uint32_t columns; /* outputs that exist, of the tile's panels */
-    bool starts;      /* the first block: begins a sum, otherwise goes on from y */
-    bool ends;        /* the last block */
+    const char *x;      /* operand rows, at the block's first step */
+    size_t x_stride;    /* bytes */
+    const char *w;      /* [step][PANEL] of the first panel, at the block's first step */
+    size_t panel_bytes; /* from one panel to the next */
+    const float *bias;  /* of the first panel's first output; NULL: 0 */
+    uint32_t n_steps;   /* scales not counted */
+    uint32_t columns;   /* outputs that exist, of the tile's panels */
+    bool starts;        /* the first block: begins a sum, otherwise goes on from y */
     /* Every FETCH_STEP steps so many cache lines from here on are asked into L2. A number, not a
      * pointer: it may run past the matrix, where asking does no harm. */
     uintptr_t fetch;
@@ -49,6 +45,22 @@ struct tile {
 static ALWAYS_INLINE uint32_t parts_of(const enum tensor_dtype dtype)
 {
     return dtype == TENSOR_BF16 ? BF16_PARTS : dtype == TENSOR_INT8 ? INT8_PARTS : 1;
+}
+
+/* int8: of an operand row, what stands before the words of a group: scale and offset. */
+#define GROUP_WORDS 2
+
+/* Where step k (int8: a multiple of CHUNK_STEPS) begins, in steps of weights and in words of an
+ * operand row. */
+static ALWAYS_INLINE size_t weights_at(const enum tensor_dtype dtype, uint32_t k)
+{
+    return dtype == TENSOR_INT8 ? (size_t)k + k / CHUNK_STEPS : k;
+}
+
+static ALWAYS_INLINE size_t words_at(const enum tensor_dtype dtype, uint32_t k)
+{
+    size_t words = (size_t)k * parts_of(dtype);
+    return dtype == TENSOR_INT8 ? words + (size_t)(k / CHUNK_STEPS) * GROUP_WORDS : words;
 }
 
 static ALWAYS_INLINE vec weights_of(vec w, const enum tensor_dtype dtype, const uint32_t part)
@@ -75,12 +87,8 @@ static ALWAYS_INLINE vec accumulate(vec acc, vec w, vec x, const enum tensor_dty
     }
 }
 
-static ALWAYS_INLINE vec tile_begin(const struct tile *t, const enum tensor_dtype dtype, size_t row,
-                                    uint32_t column)
+static ALWAYS_INLINE vec tile_begin(const struct tile *t, size_t row, uint32_t column)
 {
-    if (t->starts && dtype == TENSOR_INT8) {
-        return INT8_OFFSET ? vec_load((const float *)(t->w_offset + column)) : vec_set1(0.0f);
-    }
     if (t->starts) {
         return t->bias != NULL ? vec_load(t->bias + column) : vec_set1(0.0f);
     }
@@ -91,15 +99,9 @@ static ALWAYS_INLINE vec tile_begin(const struct tile *t, const enum tensor_dtyp
     return column < t->columns ? vec_load_n(y, t->columns - column) : vec_set1(0.0f);
 }
 
-static ALWAYS_INLINE void tile_end(const struct tile *t, const enum tensor_dtype dtype, size_t row,
-                                   uint32_t column, vec acc)
+static ALWAYS_INLINE void tile_end(const struct tile *t, size_t row, uint32_t column, vec acc)
 {
     float *y = t->y + row * t->ldy + column;
-    if (t->ends && dtype == TENSOR_INT8) {
-        vec scale = vec_mul(vec_set1(t->x_scale[row]), vec_load(t->w_scale + column));
-        vec bias = t->bias != NULL ? vec_load(t->bias + column) : vec_set1(0.0f);
-        acc = vec_fma(vec_from_int(acc), scale, bias);
-    }
     if (column + VEC_LANES <= t->columns) {
         vec_store(y, acc);
     } else if (column < t->columns) {
@@ -107,11 +109,35 @@ static ALWAYS_INLINE void tile_end(const struct tile *t, const enum tensor_dtype
     }
 }
 
-/* One step: w is the first panel's, at is where the rows' words of this step are. dtype, rows and
- * panels are constants where this and the next one are expanded. */
-static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const char *const *x,
-                                    size_t at, vec *acc, const enum tensor_dtype dtype,
-                                    const uint32_t rows, const uint32_t panels)
+/* The operations stay in the order they are written in. Compilers bring loads forward that leave no
+ * register for a sum. */
+#define KEEP_ORDER(v) __asm__ volatile("" : "+v"(v))
+
+/* Rows of operands by few pointers: row r is at[r / 3] + r % 3 * stride, an address that needs no
+ * register of its own. */
+struct rows {
+    const char *at[(TILE_ROWS + 2) / 3];
+    size_t stride;
+};
+
+static ALWAYS_INLINE vec row_word(const struct rows *x, uint32_t r, uint32_t word)
+{
+    return vec_set1(((const float *)(x->at[r / 3] + r % 3 * x->stride))[word]);
+}
+
+static ALWAYS_INLINE void rows_advance(struct rows *x, const uint32_t rows, size_t words)
+{
+    UNROLL
+    for (uint32_t i = 0; i < (rows + 2) / 3; i++) {
+        x->at[i] += words * sizeof(float);
+    }
+}
+
+/* One step: w is the first panel's, x at its words. dtype, rows and panels are constants where this
+ * and the next one are expanded. */
+static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const struct rows *x,
+                                    vec *acc, const enum tensor_dtype dtype, const uint32_t rows,
+                                    const uint32_t panels)
 {
     const uint32_t vecs = panels * TILE_VECS;
     UNROLL
@@ -124,11 +150,55 @@ static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const cha
         }
         UNROLL
         for (uint32_t r = 0; r < rows; r++) {
-            vec xk = vec_set1(((const float *)x[r])[at + part]);
+            vec xk = row_word(x, r, part);
             UNROLL
             for (uint32_t v = 0; v < vecs; v++) {
                 acc[r * vecs + v] = accumulate(acc[r * vecs + v], wv[v], xk, dtype);
             }
+            UNROLL
+            for (uint32_t v = 0; v < vecs; v++) {
+                KEEP_ORDER(acc[r * vecs + v]);
+            }
+        }
+    }
+}
+
+/* Steps of one chunk; int8: with what stands before them, a group. Moves x behind them. */
+static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct rows *x,
+                                     size_t steps, vec *sum, const enum tensor_dtype dtype,
+                                     const uint32_t rows, const uint32_t panels)
+{
+    const uint32_t vecs = panels * TILE_VECS;
+    if (dtype != TENSOR_INT8) {
+        for (size_t k = 0; k < steps; k++, w += STEP_BYTES) {
+            tile_step(w, panel_bytes, x, sum, dtype, rows, panels);
+            rows_advance(x, rows, parts_of(dtype));
+        }
+        return;
+    }
+    const struct rows head = *x;
+    vec acc[TILE_ACCS]; /* whole numbers of 32 bits */
+    UNROLL
+    for (uint32_t r = 0; r < rows; r++) {
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            acc[r * vecs + v] = row_word(&head, r, 1);
+        }
+    }
+    rows_advance(x, rows, GROUP_WORDS);
+    const char *step = w + STEP_BYTES;
+    for (size_t k = 0; k < steps; k++, step += STEP_BYTES) {
+        tile_step(step, panel_bytes, x, acc, dtype, rows, panels);
+        rows_advance(x, rows, INT8_PARTS);
+    }
+    UNROLL
+    for (uint32_t v = 0; v < vecs; v++) {
+        const char *from = w + v / TILE_VECS * panel_bytes + v % TILE_VECS * sizeof(vec);
+        vec scale = vec_load((const float *)from);
+        UNROLL
+        for (uint32_t r = 0; r < rows; r++) {
+            vec s = vec_mul(row_word(&head, r, 0), scale);
+            sum[r * vecs + v] = vec_fma(vec_from_int(acc[r * vecs + v]), s, sum[r * vecs + v]);
         }
     }
 }
@@ -137,33 +207,32 @@ static ALWAYS_INLINE void tile_run(const struct tile *t, const enum tensor_dtype
                                    const uint32_t rows, const uint32_t panels)
 {
     const uint32_t vecs = panels * TILE_VECS;
-    vec acc[TILE_ACCS];
-    const char *x[TILE_ROWS];
+    vec sum[TILE_ACCS];
+    struct rows x = {.stride = t->x_stride};
     UNROLL
     for (uint32_t r = 0; r < rows; r++) {
-        x[r] = t->x + r * t->x_stride;
+        x.at[r / 3] = t->x + r / 3 * 3 * t->x_stride;
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
-            acc[r * vecs + v] = tile_begin(t, dtype, r, v * VEC_LANES);
+            sum[r * vecs + v] = tile_begin(t, r, v * VEC_LANES);
         }
     }
     const char *w = t->w;
     const size_t n_steps = t->n_steps;
     uintptr_t fetch = t->fetch;
-    for (size_t k = 0; k < n_steps;) {
+    for (size_t k = 0; k < n_steps; k += CHUNK_STEPS) {
         for (uint32_t i = 0; i < t->fetch_lines; i++, fetch += CACHE_LINE) {
             __builtin_prefetch((const void *)fetch, 0, 2);
         }
-        size_t stop = n_steps - k < FETCH_STEP ? n_steps : k + FETCH_STEP;
-        for (; k < stop; k++, w += STEP_BYTES) {
-            tile_step(w, t->panel_bytes, x, k * parts_of(dtype), acc, dtype, rows, panels);
-        }
+        size_t steps = n_steps - k < CHUNK_STEPS ? n_steps - k : CHUNK_STEPS;
+        tile_chunk(w, t->panel_bytes, &x, steps, sum, dtype, rows, panels);
+        w += weights_at(dtype, CHUNK_STEPS) * STEP_BYTES;
     }
     UNROLL
     for (uint32_t r = 0; r < rows; r++) {
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
-            tile_end(t, dtype, r, v * VEC_LANES, acc[r * vecs + v]);
+            tile_end(t, r, v * VEC_LANES, sum[r * vecs + v]);
         }
     }
 }
@@ -222,23 +291,24 @@ static ALWAYS_INLINE void many_rows(const struct tile *whole, const enum tensor_
                                     uint32_t n_rows)
 {
     struct tile t = *whole;
-    uint32_t n_tiles = (n_rows - 1) / TILE_ROWS + 1;
-    uint32_t step_lines = FETCH_STEP * STEP_BYTES / CACHE_LINE;
+    const uint32_t tile_rows = dtype == TENSOR_INT8   ? INT8_TILE_ROWS
+                               : dtype == TENSOR_BF16 ? BF16_TILE_ROWS
+                                                      : TILE_ROWS;
+    uint32_t n_tiles = (n_rows - 1) / tile_rows + 1;
+    uint32_t step_lines = CHUNK_STEPS * STEP_BYTES / CACHE_LINE;
     t.fetch_lines = (step_lines + n_tiles - 1) / n_tiles;
     uint32_t n_blocks = (whole->n_steps - 1) / TILE_STEPS + 1;
-    uint32_t block = (whole->n_steps - 1) / n_blocks + 1;
+    uint32_t block = (whole->n_steps - 1) / n_blocks / CHUNK_STEPS * CHUNK_STEPS + CHUNK_STEPS;
     for (uint32_t k = 0; k < whole->n_steps; k += block) {
         t.n_steps = whole->n_steps - k < block ? whole->n_steps - k : block;
         t.starts = k == 0;
-        t.ends = k + t.n_steps == whole->n_steps;
-        t.w = whole->w + k * STEP_BYTES;
-        t.fetch = (uintptr_t)(t.w + t.n_steps * STEP_BYTES);
-        uint32_t asks = (t.n_steps + FETCH_STEP - 1) / FETCH_STEP;
+        t.w = whole->w + weights_at(dtype, k) * STEP_BYTES;
+        t.fetch = (uintptr_t)(t.w + weights_at(dtype, t.n_steps) * STEP_BYTES);
+        uint32_t asks = (t.n_steps + CHUNK_STEPS - 1) / CHUNK_STEPS;
         for (uint32_t i = 0; i < n_tiles; i++) {
             size_t row = (size_t)((uint64_t)n_rows * i / n_tiles);
             size_t row_end = (size_t)((uint64_t)n_rows * (i + 1) / n_tiles);
-            t.x = whole->x + row * t.x_stride + k * parts_of(dtype) * sizeof(float);
-            t.x_scale = dtype == TENSOR_INT8 ? whole->x_scale + row : NULL;
+            t.x = whole->x + row * t.x_stride + words_at(dtype, k) * sizeof(float);
             t.y = whole->y + row * t.ldy;
             tile_run_rows(&t, dtype, (uint32_t)(row_end - row));
             t.fetch += (uintptr_t)asks * t.fetch_lines * CACHE_LINE;
@@ -252,7 +322,7 @@ static ALWAYS_INLINE void matmul(float *y, size_t ldy, const struct operand *x, 
                                  const enum tensor_dtype dtype)
 {
     const uint32_t n_steps = w->n_in / tensor_step_inputs(dtype);
-    const size_t panel_bytes = n_steps * STEP_BYTES;
+    const size_t panel_bytes = packed_steps(dtype, w->n_in) * STEP_BYTES;
     for (uint32_t p = panel_begin; p < panel_end;) {
         size_t column = (size_t)p * PANEL;
         size_t left = w->n_out - column;
@@ -261,16 +331,12 @@ static ALWAYS_INLINE void matmul(float *y, size_t ldy, const struct operand *x, 
             .ldy = ldy,
             .x = (const char *)x->data + row * x->stride,
             .x_stride = x->stride,
-            .x_scale = dtype == TENSOR_INT8 ? x->scale + row : NULL,
             .w = (const char *)w->data + p * panel_bytes,
             .panel_bytes = panel_bytes,
             .bias = w->bias != NULL ? w->bias + column : NULL,
-            .w_scale = dtype == TENSOR_INT8 ? w->scale + column : NULL,
-            .w_offset = dtype == TENSOR_INT8 ? w->offset + column : NULL,
             .n_steps = n_steps,
             .columns = left < ROW1_PANELS * PANEL ? (uint32_t)left : ROW1_PANELS * PANEL,
             .starts = true,
-            .ends = true,
         };
         if (n_rows <= 2) {
             p += few_rows(&t, dtype, n_rows, panel_end - p);
@@ -295,38 +361,61 @@ MATMUL(matmul_int8, TENSOR_INT8)
 /* ---- operand rows ---- */
 
 #if BF16_PARTS == 1
-static float pack_bf16(void *out, const float *x, uint32_t n)
+static void pack_bf16(void *out, const float *x, uint32_t n)
 {
     uint16_t *to = out;
     for (uint32_t i = 0; i < n; i += VEC_LANES) {
         uint32_t left = n - i;
         vec_store_bf16(to + i, left < VEC_LANES ? vec_load_n(x + i, left) : vec_load(x + i));
     }
-    return 1.0f;
 }
 #endif
 
-/* Scale s = max |x| / 127, values round(x / s). A row that is not finite has a scale that is not
- * either, so that its products show it. */
-static float pack_int8(void *out, const float *x, uint32_t n)
+/* Scale s = max |x| / 127, values round(x / s), offset -128 times their sum. What is not finite
+ * gives a scale that is not a number. */
+static ALWAYS_INLINE void pack_group(char *out, const float *x, uint32_t n)
 {
+    vec v[TENSOR_INT8_GROUP / VEC_LANES];
+    const uint32_t vecs = TENSOR_INT8_GROUP / VEC_LANES;
     vec max = vec_set1(0.0f);
-    vec poison = vec_set1(0.0f);
-    for (uint32_t i = 0; i < n; i += VEC_LANES) {
-        uint32_t left = n - i;
-        vec v = left < VEC_LANES ? vec_load_n(x + i, left) : vec_load(x + i);
-        max = vec_max(vec_abs(v), max);
-        poison = vec_fma(v, vec_set1(0.0f), poison);
+    UNROLL
+    for (uint32_t i = 0; i < vecs; i++) {
+        uint32_t at = i * VEC_LANES;
+        v[i] = at + VEC_LANES <= n ? vec_load(x + at)
+               : at < n            ? vec_load_n(x + at, n - at)
+                                   : vec_set1(0.0f);
+        max = vec_max_bits(vec_abs(v[i]), max);
     }
-    float top = lane_max(max);
-    float scale = top / 127.0f + lane_sum(poison);
-    vec inverse = vec_set1(top > 0.0f ? 127.0f / top : 0.0f);
-    for (uint32_t i = 0; i < n; i += VEC_LANES) {
-        uint32_t left = n - i;
-        vec v = left < VEC_LANES ? vec_load_n(x + i, left) : vec_load(x + i);
-        vec_store_int8((char *)out + i * INT8_PARTS, vec_mul(v, inverse));
+    float top = lane_max_bits(max);
+    vec inverse = vec_set1(top >= TENSOR_INT8_LEAST ? 127.0f / top : 0.0f);
+    vec sum = vec_set1(0.0f);
+    UNROLL
+    for (uint32_t i = 0; i < vecs; i++) {
+        v[i] = vec_round(vec_mul(v[i], inverse));
+        sum = vec_add(sum, v[i]);
+        if (i * VEC_LANES < n) {
+            vec_store_int8(out + (GROUP_WORDS + i * VEC_LANES / 4 * INT8_PARTS) * sizeof(float),
+                           v[i]);
+        }
     }
-    return scale;
+    bool is_finite = top <= FLT_MAX;
+    float scale = is_finite ? top / 127.0f : NAN;
+    int32_t offset = is_finite ? -128 * (int32_t)lane_sum(sum) : 0;
+    memcpy(out, &scale, sizeof scale);
+    memcpy(out + sizeof scale, &offset, sizeof offset);
+}
+
+static void pack_int8(void *out, const float *x, uint32_t n)
+{
+    char *to = out;
+    uint32_t k = 0;
+    for (; k + TENSOR_INT8_GROUP <= n; k += TENSOR_INT8_GROUP) {
+        pack_group(to, x + k, TENSOR_INT8_GROUP);
+        to += words_at(TENSOR_INT8, CHUNK_STEPS) * sizeof(float);
+    }
+    if (k < n) {
+        pack_group(to, x + k, n - k);
+    }
 }
 
 /* NOLINTEND(bugprone-implicit-widening-of-multiplication-result) */

@@ -10,7 +10,9 @@
  *   vec_fma(a, b, c)          a b + c, rounded once
  *   vec_load_n vec_store_n    the first n lanes, 1 <= n <= VEC_LANES; lanes not loaded are 0,
  *                             and the memory behind them is not touched
+ *   vec_load_bf16             VEC_LANES bf16, widened
  *   vec_max vec_min           give the second operand when either is NaN
+ *   vec_max_bits              larger as 32-bit integers: of floats >= 0, NaN the largest
  *   vec_round                 to nearest, ties to even
  *   vec_if_positive(x, a, b)  x > 0 ? a : b
  *   vec_keep(v, w, from, to)  v in lanes from <= i < to, else w
@@ -21,8 +23,7 @@
  *
  *   BF16_PARTS  1: vec_dot_bf16(acc, w, x) takes a pair of each; operand rows are bf16
  *               2: vec_bf16_part(w, i) widens the even, then the odd inputs; operand rows are f32
- *   INT8_PARTS  1: vec_dot_int8(acc, w, x) takes four of each; operand rows are x + 128, unsigned
- *               (INT8_OFFSET: sums begin with packed_matrix.offset, which takes the 128 out)
+ *   INT8_PARTS  1: vec_dot_int8(acc, w, x) takes four of each; operand rows are bytes
  *               2: vec_int8_part(w, i) widens inputs 0 and 2, then 1 and 3, to 16 bits; operand
  *               rows are 16 bits in that order
  *   vec_from_int(v), vec_store_bf16, vec_store_int8 (rounds to nearest even)
@@ -31,14 +32,18 @@
  *   matrix product  acc = bias (or 0), then acc = fma(x[k], w[k], acc) for k = 0, 1, ... K-1: one
  *                   accumulator per output; with a bf16 dot, pair by pair upwards. Cutting rows
  *                   into tiles, taking several panels at once and resting acc in y between blocks
- *                   of steps change nothing of it. int8 sums are exact in any order.
+ *                   of steps change nothing of it. int8: acc = fma(whole sum of a group, scale of
+ *                   x times scale of w, acc), group by group upwards.
  *   sums of a row   four vector accumulators in turn, then the tree of lane_sum
  *   attention       scores: d = 0, 1, ...; maximum and sum: lane by lane over tiles of 16 keys at
  *                   absolute multiples, then the tree; output: keys upwards
  * Tails run the same operations on zero-padded vectors.
  */
+#include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 /* Products of tile constants, lane and loop numbers, all far below 2^16; sizes of data are size_t.
  */
@@ -75,6 +80,21 @@ static float lane_max(vec v)
         }
     }
     return a[0];
+}
+
+/* Of floats >= 0; NaN if there is one. */
+static float lane_max_bits(vec v)
+{
+    int32_t a[VEC_LANES];
+    memcpy(a, &v, sizeof a);
+    for (uint32_t width = VEC_LANES / 2; width > 0; width /= 2) {
+        for (uint32_t i = 0; i < width; i++) {
+            a[i] = a[i] > a[i + width] ? a[i] : a[i + width];
+        }
+    }
+    float top;
+    memcpy(&top, a, sizeof top);
+    return top;
 }
 
 #include "tensor/simd_matmul_int.h"
@@ -323,84 +343,162 @@ static void rope(float *x, uint32_t n_heads, uint32_t head_size, const float *co
 
 /* ---- attention ---- */
 
-#define KEY_VECS (TENSOR_KV_TILE / VEC_LANES)
-/* Query heads that share one pass over keys and values. */
-#define HEAD_BLOCK 4
+#define KEY_VECS    (TENSOR_KV_TILE / VEC_LANES)
+#define MAX_QUERIES TENSOR_ATTEND_QUERIES
+#define MAX_VECS    8 /* of keys or values in a step */
+#define MAX_ACCS    16
+#define SCORE_ACCS  12 /* sums in flight that hide the latency and still fit the registers */
 
-/* One query row against one KV head, for up to HEAD_BLOCK query heads. */
+/* Rows and heads that share a pass, and its scores. Query i is head i % heads of row i / heads;
+ * heads and rows are constants where the functions below are expanded. */
 struct attention {
-    float *out;
-    const float *q;
-    const float *const *k_tiles;
-    const float *const *v_tiles;
-    float *p; /* [heads][row]: scores, then probabilities, from the first tile on */
-    size_t row;
-    uint32_t head_size;
-    uint32_t first;
-    uint32_t last;
-    float scale;
+    struct tensor_attention of;
+    size_t row; /* floats of a query's scores: from the first tile to the last row's last */
 };
 
-/* Scores of `tiles` tiles from tile b on. Lanes outside first..last become -inf whatever the cache
- * holds there. heads and tiles are constants where this is expanded. */
-static ALWAYS_INLINE void score_tiles(const struct attention *a, uint32_t b, const uint32_t heads,
-                                      const uint32_t tiles)
+/* The first n <= VEC_LANES elements at p, the other lanes 0. */
+static ALWAYS_INLINE vec load_kv(const char *p, uint32_t n, const enum tensor_dtype kv)
 {
-    const uint32_t vecs = tiles * KEY_VECS;
-    vec acc[16];
-    const float *q[HEAD_BLOCK];
-    const float *keys[8];
+    if (kv == TENSOR_F32) {
+        return n == VEC_LANES ? vec_load((const float *)p) : vec_load_n((const float *)p, n);
+    }
+    if (n == VEC_LANES) {
+        return vec_load_bf16((const uint16_t *)p);
+    }
+    uint16_t whole[VEC_LANES] = {0};
+    memcpy(whole, p, n * sizeof *whole);
+    return vec_load_bf16(whole);
+}
+
+static ALWAYS_INLINE size_t kv_size(const enum tensor_dtype kv)
+{
+    return kv == TENSOR_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* acc[i][v] += word[i] * x[v] for queries i in [begin, queries), where x[v] is at from[v]. What
+ * there is less of stays in registers, the other passes by. */
+static ALWAYS_INLINE void add_products(vec *acc, const float *const *word, const char *const *from,
+                                       uint32_t lanes, const uint32_t begin, const uint32_t queries,
+                                       const uint32_t vecs, const enum tensor_dtype kv)
+{
+    vec x[MAX_VECS];
+    if (queries < vecs) {
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            x[v] = load_kv(from[v], lanes, kv);
+            UNROLL
+            for (uint32_t i = begin; i < queries; i++) {
+                acc[i * vecs + v] = vec_fma(vec_set1(*word[i]), x[v], acc[i * vecs + v]);
+            }
+            UNROLL
+            for (uint32_t i = begin; i < queries; i++) {
+                KEEP_ORDER(acc[i * vecs + v]);
+            }
+        }
+        return;
+    }
     UNROLL
-    for (uint32_t i = 0; i < heads * vecs; i++) {
+    for (uint32_t v = 0; v < vecs; v++) {
+        x[v] = load_kv(from[v], lanes, kv);
+    }
+    UNROLL
+    for (uint32_t i = begin; i < queries; i++) {
+        vec w = vec_set1(*word[i]);
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            acc[i * vecs + v] = vec_fma(w, x[v], acc[i * vecs + v]);
+            KEEP_ORDER(acc[i * vecs + v]);
+        }
+    }
+}
+
+/* Tiles lie apart in memory, which the processor cannot foresee: while one is read, here and in
+ * mix_values, the next is asked for.
+ *
+ * Scores of `tiles` tiles from tile b on. Lanes outside first..last become -inf whatever the cache
+ * holds there. */
+static ALWAYS_INLINE void score_tiles(const struct attention *pass, uint32_t b,
+                                      const uint32_t heads, const uint32_t rows,
+                                      const uint32_t tiles, const enum tensor_dtype kv)
+{
+    const struct tensor_attention *a = &pass->of;
+    const uint32_t queries = heads * rows;
+    const uint32_t vecs = tiles * KEY_VECS;
+    vec acc[MAX_ACCS];
+    const float *q[MAX_QUERIES];
+    const char *keys[MAX_VECS];
+    UNROLL
+    for (uint32_t i = 0; i < queries * vecs; i++) {
         acc[i] = vec_set1(0.0f);
     }
     UNROLL
-    for (uint32_t h = 0; h < heads; h++) {
-        q[h] = a->q + h * (size_t)a->head_size;
+    for (uint32_t i = 0; i < queries; i++) {
+        q[i] = a->q + i / heads * a->ld_q + (size_t)(i % heads) * a->head_size;
     }
     UNROLL
     for (uint32_t i = 0; i < tiles; i++) {
         keys[i] = a->k_tiles[b + i];
     }
+    const char *next[MAX_VECS];
+    uint32_t tiles_end = a->first / TENSOR_KV_TILE + (uint32_t)(pass->row / TENSOR_KV_TILE);
+    UNROLL
+    for (uint32_t i = 0; i < tiles; i++) {
+        next[i] = a->k_tiles[b + tiles + i < tiles_end ? b + tiles + i : b + i];
+    }
     const size_t D = a->head_size;
     for (size_t d = 0; d < D; d++) {
         UNROLL
-        for (uint32_t v = 0; v < vecs; v++) {
-            vec key = vec_load(keys[v / KEY_VECS] + d * TENSOR_KV_TILE + v % KEY_VECS * VEC_LANES);
-            UNROLL
-            for (uint32_t h = 0; h < heads; h++) {
-                acc[h * vecs + v] = vec_fma(vec_set1(q[h][d]), key, acc[h * vecs + v]);
-            }
+        for (uint32_t i = 0; i < tiles; i++) {
+            __builtin_prefetch(next[i] + d * TENSOR_KV_TILE * kv_size(kv), 0, 3);
         }
+        const float *word[MAX_QUERIES];
+        const char *from[MAX_VECS];
+        UNROLL
+        for (uint32_t i = 0; i < queries; i++) {
+            word[i] = q[i] + d;
+        }
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            from[v] =
+                keys[v / KEY_VECS] + (d * TENSOR_KV_TILE + v % KEY_VECS * VEC_LANES) * kv_size(kv);
+        }
+        add_products(acc, word, from, VEC_LANES, 0, queries, vecs, kv);
     }
     size_t base = (size_t)(a->first / TENSOR_KV_TILE) * TENSOR_KV_TILE;
     vec masked = vec_set1(-INFINITY);
+    vec scale = vec_set1(a->scale);
+    KEEP_ORDER(masked); /* not in registers before they are needed */
+    KEEP_ORDER(scale);
     UNROLL
     for (uint32_t v = 0; v < vecs; v++) {
         size_t key = (size_t)b * TENSOR_KV_TILE + v * VEC_LANES;
         uint32_t from = a->first > key ? (uint32_t)(a->first - key) : 0;
-        size_t count = a->last + (size_t)1 > key ? a->last + (size_t)1 - key : 0;
         from = from < VEC_LANES ? from : VEC_LANES;
-        uint32_t to = count < VEC_LANES ? (uint32_t)count : VEC_LANES;
         UNROLL
-        for (uint32_t h = 0; h < heads; h++) {
-            vec s = vec_mul(acc[h * vecs + v], vec_set1(a->scale));
-            vec_store(a->p + h * a->row + (key - base), vec_keep(s, masked, from, to));
+        for (uint32_t i = 0; i < queries; i++) {
+            size_t end = a->last + (size_t)1 + i / heads;
+            size_t count = end > key ? end - key : 0;
+            uint32_t to = count < VEC_LANES ? (uint32_t)count : VEC_LANES;
+            vec s = vec_mul(acc[i * vecs + v], scale);
+            vec_store(a->scratch + i * pass->row + (key - base), vec_keep(s, masked, from, to));
         }
     }
 }
 
-/* As many tiles at once as put up to eight sums in flight; twelve spill registers with AVX2. */
-static ALWAYS_INLINE void score_heads(const struct attention *a, const uint32_t heads)
+/* As many tiles at once as put up to twelve sums in flight. */
+static ALWAYS_INLINE void score_all(const struct attention *pass, const uint32_t heads,
+                                    const uint32_t rows, const enum tensor_dtype kv)
 {
-    const uint32_t step = 8 / (heads * KEY_VECS) > 0 ? 8 / (heads * KEY_VECS) : 1;
-    uint32_t end = a->last / TENSOR_KV_TILE + 1;
-    uint32_t b = a->first / TENSOR_KV_TILE;
+    const uint32_t fit = SCORE_ACCS / (heads * rows * KEY_VECS);
+    const uint32_t most = MAX_VECS / KEY_VECS;
+    const uint32_t step = fit > most ? most : fit > 0 ? fit : 1;
+    uint32_t b = pass->of.first / TENSOR_KV_TILE;
+    uint32_t end = b + (uint32_t)(pass->row / TENSOR_KV_TILE);
     for (; end - b >= step; b += step) {
-        score_tiles(a, b, heads, step);
+        score_tiles(pass, b, heads, rows, step, kv);
     }
     for (; b < end; b++) {
-        score_tiles(a, b, heads, 1);
+        score_tiles(pass, b, heads, rows, 1, kv);
     }
 }
 
@@ -435,42 +533,71 @@ static float softmax_row(float *p, size_t n)
     return lane_sum(sum[0]);
 }
 
-/* Outputs [d, d + vecs * VEC_LANES) of each head, or the last `lanes` ones if vecs is 1. Values
- * outside first..last are never read. */
-static ALWAYS_INLINE void mix_values(const struct attention *a, size_t d, const uint32_t heads,
-                                     const uint32_t vecs, uint32_t lanes, const float *sums)
+/* acc += p of one key times its value, for queries [begin, queries): those that attend to it. The
+ * value stands in its tile at `at`, p of query i at p[i * row]. */
+static ALWAYS_INLINE void mix_key(vec *acc, const void *tile, size_t at, const float *p, size_t row,
+                                  const uint32_t begin, const uint32_t queries, const uint32_t vecs,
+                                  uint32_t lanes, const enum tensor_dtype kv)
 {
-    vec acc[16];
+    const float *word[MAX_QUERIES];
+    const char *from[MAX_VECS];
     UNROLL
-    for (uint32_t i = 0; i < heads * vecs; i++) {
+    for (uint32_t i = begin; i < queries; i++) {
+        word[i] = p + i * row;
+    }
+    UNROLL
+    for (uint32_t v = 0; v < vecs; v++) {
+        from[v] = (const char *)tile + (at + v * VEC_LANES) * kv_size(kv);
+    }
+    add_products(acc, word, from, lanes, begin, queries, vecs, kv);
+}
+
+/* Outputs [d, d + vecs * VEC_LANES) of each query, or the last `lanes` ones if vecs is 1. Values
+ * outside a row's range are never taken. */
+static ALWAYS_INLINE void mix_values(const struct attention *pass, size_t d, const uint32_t heads,
+                                     const uint32_t rows, const uint32_t vecs, uint32_t lanes,
+                                     const float *sums, const enum tensor_dtype kv)
+{
+    const struct tensor_attention *a = &pass->of;
+    const uint32_t queries = heads * rows;
+    const uint32_t line_vecs = CACHE_LINE / (uint32_t)(VEC_LANES * kv_size(kv));
+    vec acc[MAX_ACCS];
+    UNROLL
+    for (uint32_t i = 0; i < queries * vecs; i++) {
         acc[i] = vec_set1(0.0f);
     }
-    const float *p = a->p;
+    const float *p = a->scratch;
     for (uint32_t b = a->first / TENSOR_KV_TILE; b <= a->last / TENSOR_KV_TILE;
          b++, p += TENSOR_KV_TILE) {
         size_t key = (size_t)b * TENSOR_KV_TILE;
         size_t from = a->first > key ? a->first - key : 0;
         size_t to = a->last - key < TENSOR_KV_TILE ? a->last - key + 1 : TENSOR_KV_TILE;
+        const char *next = a->v_tiles[b < a->last / TENSOR_KV_TILE ? b + 1 : b];
         for (size_t j = from; j < to; j++) {
-            const float *value = a->v_tiles[b] + j * a->head_size + d;
             UNROLL
-            for (uint32_t v = 0; v < vecs; v++) {
-                vec x =
-                    lanes == VEC_LANES ? vec_load(value + v * VEC_LANES) : vec_load_n(value, lanes);
-                UNROLL
-                for (uint32_t h = 0; h < heads; h++) {
-                    acc[h * vecs + v] = vec_fma(vec_set1(p[h * a->row + j]), x, acc[h * vecs + v]);
-                }
+            for (uint32_t v = 0; v < vecs; v += line_vecs) {
+                __builtin_prefetch(next + (j * a->head_size + d + v * VEC_LANES) * kv_size(kv), 0,
+                                   3);
             }
+            mix_key(acc, a->v_tiles[b], j * a->head_size + d, p + j, pass->row, 0, queries, vecs,
+                    lanes, kv);
         }
     }
     UNROLL
-    for (uint32_t h = 0; h < heads; h++) {
-        vec sum = vec_set1(sums[h]);
+    for (uint32_t row = 1; row < rows; row++) {
+        size_t key = (size_t)a->last + row;
+        size_t from_first = key - (size_t)(a->first / TENSOR_KV_TILE) * TENSOR_KV_TILE;
+        mix_key(acc, a->v_tiles[key / TENSOR_KV_TILE], key % TENSOR_KV_TILE * a->head_size + d,
+                a->scratch + from_first, pass->row, row * heads, queries, vecs, lanes, kv);
+    }
+    UNROLL
+    for (uint32_t i = 0; i < queries; i++) {
+        vec sum = vec_set1(sums[i]);
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
-            float *out = a->out + h * a->head_size + d + v * VEC_LANES;
-            vec y = vec_div(acc[h * vecs + v], sum);
+            float *out = a->out + i / heads * a->ld_out + (size_t)(i % heads) * a->head_size + d +
+                         v * VEC_LANES;
+            vec y = vec_div(acc[i * vecs + v], sum);
             if (lanes == VEC_LANES) {
                 vec_store(out, y);
             } else {
@@ -480,68 +607,78 @@ static ALWAYS_INLINE void mix_values(const struct attention *a, size_t d, const 
     }
 }
 
-static ALWAYS_INLINE void attend_heads(const struct attention *a, const uint32_t heads)
+static ALWAYS_INLINE void attend_pass(const struct attention *pass, const uint32_t heads,
+                                      const uint32_t rows, const enum tensor_dtype kv)
 {
-    float sums[HEAD_BLOCK];
-    score_heads(a, heads);
-    for (uint32_t h = 0; h < heads; h++) {
-        sums[h] = softmax_row(a->p + h * a->row, a->row);
+    const uint32_t queries = heads * rows;
+    float sums[MAX_QUERIES];
+    score_all(pass, heads, rows, kv);
+    for (uint32_t i = 0; i < queries; i++) {
+        sums[i] = softmax_row(pass->of.scratch + i * pass->row, pass->row);
     }
     /* Widths that put about eight sums in flight and still fit the registers. */
-    const uint32_t wide = heads == 1 ? 8 : 0;
-    const uint32_t middle = heads <= 3 || VEC_LANES == 16 ? 4 : 2;
+    const uint32_t wide = queries == 1 ? 8 : 0;
+    const uint32_t middle = queries <= 3 || (VEC_LANES == 16 && queries == 4) ? 4 : 2;
     size_t d = 0;
-    size_t D = a->head_size;
+    size_t D = pass->of.head_size;
     for (; wide > 0 && d + wide * VEC_LANES <= D; d += wide * VEC_LANES) {
-        mix_values(a, d, heads, wide, VEC_LANES, sums);
+        mix_values(pass, d, heads, rows, wide, VEC_LANES, sums, kv);
     }
     for (; d + middle * VEC_LANES <= D; d += middle * VEC_LANES) {
-        mix_values(a, d, heads, middle, VEC_LANES, sums);
+        mix_values(pass, d, heads, rows, middle, VEC_LANES, sums, kv);
     }
     for (; d + VEC_LANES <= D; d += VEC_LANES) {
-        mix_values(a, d, heads, 1, VEC_LANES, sums);
+        mix_values(pass, d, heads, rows, 1, VEC_LANES, sums, kv);
     }
     if (d < D) {
-        mix_values(a, d, heads, 1, (uint32_t)(D - d), sums);
+        mix_values(pass, d, heads, rows, 1, (uint32_t)(D - d), sums, kv);
     }
 }
 
 /* Not inlined into one function: its registers would run out. */
-#define ATTEND_HEADS(heads)                                                                        \
-    static __attribute__((noinline)) void attend_##heads(const struct attention *a)                \
+#define ATTEND_PASS(heads, rows)                                                                   \
+    static __attribute__((noinline)) void attend_##heads##x##rows(const struct attention *pass)    \
     {                                                                                              \
-        attend_heads(a, heads);                                                                    \
+        if (pass->of.kv == TENSOR_F32) {                                                           \
+            attend_pass(pass, heads, rows, TENSOR_F32);                                            \
+        } else {                                                                                   \
+            attend_pass(pass, heads, rows, TENSOR_BF16);                                           \
+        }                                                                                          \
     }
 
-ATTEND_HEADS(1)
-ATTEND_HEADS(2)
-ATTEND_HEADS(3)
-ATTEND_HEADS(4)
+ATTEND_PASS(1, 1)
+ATTEND_PASS(2, 1)
+ATTEND_PASS(3, 1)
+ATTEND_PASS(4, 1)
+ATTEND_PASS(1, 2)
+ATTEND_PASS(2, 2)
+ATTEND_PASS(3, 2)
 
-static void attend(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
-                   const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
-                   uint32_t last, float *scratch)
+#define ROW_HEADS  4 /* of a pass of one row */
+#define PAIR_HEADS 3 /* of a pass of two */
+_Static_assert(ROW_HEADS <= MAX_QUERIES && 2 * PAIR_HEADS <= MAX_QUERIES, "room for queries");
+_Static_assert(ROW_HEADS * 4 <= MAX_ACCS && MAX_VECS <= MAX_ACCS, "room for sums");
+
+static void attend(const struct tensor_attention *a)
 {
-    struct attention a = {
-        .out = out,
-        .q = q,
-        .k_tiles = k_tiles,
-        .v_tiles = v_tiles,
-        .p = scratch,
-        .row = (size_t)(last / TENSOR_KV_TILE - first / TENSOR_KV_TILE + 1) * TENSOR_KV_TILE,
-        .head_size = head_size,
-        .first = first,
-        .last = last,
-        .scale = scale,
-    };
-    static void (*const by_heads[HEAD_BLOCK])(const struct attention *) = {attend_1, attend_2,
-                                                                           attend_3, attend_4};
-    while (group > 0) {
-        uint32_t heads = group < HEAD_BLOCK ? group : HEAD_BLOCK;
-        by_heads[heads - 1](&a);
-        a.out += (size_t)heads * head_size;
-        a.q += (size_t)heads * head_size;
-        group -= heads;
+    static void (*const one[ROW_HEADS])(const struct attention *) = {attend_1x1, attend_2x1,
+                                                                     attend_3x1, attend_4x1};
+    static void (*const two[PAIR_HEADS])(const struct attention *) = {attend_1x2, attend_2x2,
+                                                                      attend_3x2};
+    assert(a->kv == TENSOR_F32 || a->kv == TENSOR_BF16);
+    for (uint32_t row = 0, rows; row < a->n_rows; row += rows) {
+        rows = a->n_rows - row < 2 ? 1 : 2;
+        uint32_t most = rows == 2 ? PAIR_HEADS : ROW_HEADS;
+        uint32_t last = a->last + row + rows - 1;
+        struct attention pass = {.of = *a};
+        pass.of.last = a->last + row;
+        pass.row = (size_t)(last / TENSOR_KV_TILE - a->first / TENSOR_KV_TILE + 1) * TENSOR_KV_TILE;
+        for (uint32_t head = 0, heads; head < a->group; head += heads) {
+            heads = a->group - head < most ? a->group - head : most;
+            pass.of.out = a->out + row * a->ld_out + (size_t)head * a->head_size;
+            pass.of.q = a->q + row * a->ld_q + (size_t)head * a->head_size;
+            (rows == 2 ? two : one)[heads - 1](&pass);
+        }
     }
 }
 
@@ -620,7 +757,7 @@ static float read_floats(const float *x, size_t n)
 
 #define SIMD_OPS_TABLE(name)                                                                       \
     {                                                                                              \
-        .isa = (name), .panel = PANEL,                                                             \
+        .isa = (name), .panel = PANEL, .side_panels = {ROW1_PANELS, ROW2_PANELS},                  \
         .product = {{matmul_f32, NULL, 1},                                                         \
                     SIMD_BF16_PRODUCT,                                                             \
                     {matmul_int8, pack_int8, INT8_PARTS}},                                         \

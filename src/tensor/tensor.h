@@ -32,6 +32,17 @@ static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
     return 1U << dtype;
 }
 
+/* int8: so many inputs share a scale, of weights as of an operand row; the last group of a row may
+ * be shorter. An outlier costs precision in its own group alone. */
+#define TENSOR_INT8_GROUP 64
+/* Groups whose largest size is below this count as zeros: 127 / size would be infinite. */
+#define TENSOR_INT8_LEAST 1e-36f
+
+static inline uint32_t tensor_groups(enum tensor_dtype dtype, uint32_t n_in)
+{
+    return dtype == TENSOR_INT8 ? (n_in + TENSOR_INT8_GROUP - 1) / TENSOR_INT8_GROUP : 0;
+}
+
 /* Keys of one attention tile; KV blocks are as long, so tiles lie at absolute multiples. */
 #define TENSOR_KV_TILE 16
 
@@ -41,7 +52,8 @@ static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
  *
  *   f32   data[k][j]         = W[n + j][k]
  *   bf16  data[k / 2][j][2]  the same, rounded to nearest even, pairs of inputs side by side
- *   int8  data[k / 4][j][4]  round(W[n + j][k] / scale[n + j]), scale = max of |row| / 127
+ *   int8  data[k / 4][j][4]  128 + round(W[n + j][k] / scale), unsigned; before every group the
+ *                            scales of its outputs: f32[j], max of |group| / 127
  */
 struct packed_matrix {
     enum tensor_dtype dtype;
@@ -51,24 +63,42 @@ struct packed_matrix {
     void *data; /* 64-byte aligned; owner: the matrix */
     size_t bytes;
     float *bias; /* [n_out rounded up to panel], NULL none */
-    /* int8 only, both [n_out rounded up to panel]. */
-    float *scale;
-    int32_t *offset; /* -128 times the sum of the output's weights */
 };
+
+/* Steps of a panel, with those that hold scales. A step is `panel` words of 4 bytes. */
+static inline size_t packed_steps(enum tensor_dtype dtype, uint32_t n_in)
+{
+    return (size_t)n_in / tensor_step_inputs(dtype) + tensor_groups(dtype, n_in);
+}
 
 /* Where W[row][k] stands in data, in elements. */
 static inline size_t packed_index(const struct packed_matrix *m, size_t row, size_t k)
 {
     size_t inputs = tensor_step_inputs(m->dtype);
     size_t lane = row % m->panel;
-    return (row - lane) * m->n_in + (k / inputs * m->panel + lane) * inputs + k % inputs;
+    size_t scales = m->dtype == TENSOR_INT8 ? k / TENSOR_INT8_GROUP + 1 : 0;
+    size_t step = (row - lane) / m->panel * packed_steps(m->dtype, m->n_in) + k / inputs + scales;
+    return (step * m->panel + lane) * inputs + k % inputs;
 }
 
-/* T rows as a product takes them. Borrowed. */
+/* int8: where the scale of W[row][k]'s group stands in data, in floats. */
+static inline size_t packed_scale_index(const struct packed_matrix *m, size_t row, size_t k)
+{
+    size_t lane = row % m->panel;
+    size_t step = (row - lane) / m->panel * packed_steps(m->dtype, m->n_in) +
+                  k / TENSOR_INT8_GROUP * (TENSOR_INT8_GROUP / 4 + 1);
+    return step * m->panel + lane;
+}
+
+/*
+ * T rows as a product takes them. Borrowed. int8: every group begins with its scale (f32) and an
+ * offset (int32), -128 times the sum of its values, which takes the weights' 128 out:
+ *
+ *   sum_k x[k] W[k] = sum_groups scale_x scale_w (offset + sum_k q_x[k] q_w[k])
+ */
 struct operand {
     const void *data;
-    size_t stride;      /* bytes from row to row, a multiple of 4 */
-    const float *scale; /* [T]; int8 only */
+    size_t stride; /* bytes from row to row, a multiple of 4 */
 };
 
 /* Products with weights of one dtype. */
@@ -77,10 +107,39 @@ struct tensor_product {
      * [row, row + n_rows) of x and y. y: [T, ldy]. */
     void (*matmul)(float *y, size_t ldy, const struct operand *x, uint32_t row, uint32_t n_rows,
                    const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end);
-    /* f32[n] as an operand row, in at most tensor_operand_bytes; returns its scale. NULL: rows of
-     * f32 are taken as they are. */
-    float (*pack_row)(void *out, const float *x, uint32_t n);
+    /* f32[n] as an operand row, in at most tensor_operand_bytes. A value that is not finite makes
+     * products that are not either. NULL: rows of f32 are taken as they are. */
+    void (*pack_row)(void *out, const float *x, uint32_t n);
     uint32_t parts; /* 4-byte words of an operand row per step */
+};
+
+/* Rows, and query heads (rows times heads), that one pass over keys and values may serve. */
+#define TENSOR_ATTEND_ROWS    2
+#define TENSOR_ATTEND_QUERIES 6
+
+/*
+ * Query rows of consecutive positions of one sequence against one KV head, each for `group` query
+ * heads that share it. Row r attends to positions first .. last + r (inclusive, absolute); tile b
+ * holds positions b*16 ... What stands in the tiles beyond is not read.
+ *
+ *   k_tiles[b]: [D][TENSOR_KV_TILE]  (key j of the tile is column j)
+ *   v_tiles[b]: [TENSOR_KV_TILE][D]
+ */
+struct tensor_attention {
+    float *out; /* group heads of D; row r at + r * ld_out */
+    const float *q;
+    size_t ld_out;
+    size_t ld_q;
+    uint32_t n_rows;
+    uint32_t group;
+    uint32_t head_size; /* D */
+    float scale;
+    enum tensor_dtype kv; /* of the tiles: f32 or bf16 */
+    const void *const *k_tiles;
+    const void *const *v_tiles;
+    uint32_t first;
+    uint32_t last;
+    float *scratch; /* TENSOR_ATTEND_QUERIES * (last + n_rows + TENSOR_KV_TILE) floats */
 };
 
 /* One instruction set's kernels. Every kernel is single-threaded over the range it is given; the
@@ -89,6 +148,7 @@ struct tensor_ops {
     const char *isa; /* "reference", "avx2", "avx512", "avx512-vnni", "avx512-bf16" */
     uint32_t panel;  /* outputs per panel */
     struct tensor_product product[TENSOR_DTYPES]; /* by dtype of the weights */
+    uint32_t side_panels[2]; /* that products of one, of two rows take side by side */
 
     /* y = x / sqrt(mean(x^2) + eps) * weight, one row of C. */
     void (*rms_norm)(float *y, const float *x, const float *weight, uint32_t n, float eps);
@@ -107,17 +167,7 @@ struct tensor_ops {
     void (*rope)(float *x, uint32_t n_heads, uint32_t head_size, const float *cos,
                  const float *sin);
 
-    /*
-     * One query row against one KV head, for `group` query heads that share it.
-     *   q, out: group heads of D, head h at + h * D
-     *   k_tiles[b]: float [D][TENSOR_KV_TILE]  (key j of the tile is column j)
-     *   v_tiles[b]: float [TENSOR_KV_TILE][D]
-     * Positions first .. last (inclusive) are attended, absolute; tile b holds positions b*16 ...
-     * scratch: at least group * (last + 1 + TENSOR_KV_TILE) floats.
-     */
-    void (*attend)(float *out, const float *q, uint32_t group, uint32_t head_size, float scale,
-                   const float *const *k_tiles, const float *const *v_tiles, uint32_t first,
-                   uint32_t last, float *scratch);
+    void (*attend)(const struct tensor_attention *a);
 
     /* What this instruction set can do at best, for limits: at least n multiply-adds as the
      * products of a dtype make them, but all in registers; returns how many. */
@@ -134,7 +184,7 @@ enum status tensor_select(const char *isa, const struct tensor_ops **out,
 uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity);
 
 /* The dtype a matrix of n_in inputs is kept in: the one wanted, or f32 where n_in is no multiple of
- * a step, or (int8) so large that sums could overflow. */
+ * a step. */
 enum tensor_dtype tensor_dtype_for(enum tensor_dtype wanted, uint32_t n_in);
 
 /*

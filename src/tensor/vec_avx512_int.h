@@ -23,6 +23,12 @@ static inline vec vec_load_n(const float *p, uint32_t n)
     return _mm512_maskz_loadu_ps(lanes_below(n), p);
 }
 
+static inline vec vec_load_bf16(const uint16_t *p)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
 static inline void vec_store(float *p, vec v)
 {
     _mm512_storeu_ps(p, v);
@@ -76,6 +82,11 @@ static inline vec vec_fma(vec a, vec b, vec c)
 static inline vec vec_abs(vec a)
 {
     return _mm512_abs_ps(a);
+}
+
+static inline vec vec_max_bits(vec a, vec b)
+{
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
 }
 
 static inline vec vec_round(vec a)
@@ -139,8 +150,7 @@ static inline vec vec_dot_bf16(vec acc, vec w, vec x)
 #endif
 
 #if defined(__AVX512VNNI__)
-#define INT8_PARTS  1
-#define INT8_OFFSET 1
+#define INT8_PARTS 1
 
 static inline vec vec_int8_part(vec w, uint32_t part)
 {
@@ -150,22 +160,21 @@ static inline vec vec_int8_part(vec w, uint32_t part)
 
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
 {
-    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits_of(acc), bits_of(x), bits_of(w)));
+    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits_of(acc), bits_of(w), bits_of(x)));
 }
 
 static inline void vec_store_int8(void *p, vec v)
 {
-    __m128i narrow = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
-    _mm_storeu_si128(p, _mm_xor_si128(narrow, _mm_set1_epi8((char)0x80)));
+    _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
 #else
-#define INT8_PARTS  2
-#define INT8_OFFSET 0
+#define INT8_PARTS 2
 
 static inline vec vec_int8_part(vec w, uint32_t part)
 {
-    __m512i high = part == 0 ? _mm512_slli_epi16(bits_of(w), 8) : bits_of(w);
-    return _mm512_castsi512_ps(_mm512_srai_epi16(high, 8));
+    const __m512i low = _mm512_set1_epi16(0xFF);
+    return _mm512_castsi512_ps(part == 0 ? _mm512_and_si512(bits_of(w), low)
+                                         : _mm512_srli_epi16(bits_of(w), 8));
 }
 
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
@@ -187,5 +196,7 @@ static inline vec vec_from_int(vec v)
     return _mm512_cvtepi32_ps(bits_of(v));
 }
 
-#define TILE_ROWS  12
-#define TILE_STEPS 256
+#define TILE_ROWS      12
+#define BF16_TILE_ROWS 12
+#define INT8_TILE_ROWS 12
+#define TILE_STEPS     256

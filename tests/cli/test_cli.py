@@ -28,6 +28,9 @@ BENCH_ERRORS = [
     (["--workload", "long"], "short|mixed"),
     (["--top-p", "0"], "out of range"),
     (["--ignore-eos", "maybe"], "auto|on|off"),
+    (["--dtype", "f16"], "auto|f32|bf16|int8"),
+    (["--kv-dtype", "int8"], "auto|f32|bf16"),
+    (["--kv-dtype", ""], "auto|f32|bf16"),
     (["extra"], "unexpected argument"),
     (["--schedulers", "vllm:batch_size=3"], "it has: endpoint"),
     (["--schedulers", "vllm", "--endpoint", "localhost:8000"], "http://"),
@@ -55,7 +58,7 @@ def usage():
     expect(["--help"], 0, out=["Usage", "bench", "Exit codes"])
     expect(["--version"], 0, out="llmsched 0")
     expect(["bnch"], 2, err="did you mean bench")
-    for command in ["bench", "plot", "pull", "info", "tokenize", "generate"]:
+    for command in ["bench", "bench-engine", "plot", "pull", "info", "tokenize", "generate"]:
         expect([command, "--help"], 0, out=["Usage: llmsched " + command, "Examples:"])
     for args, part in BENCH_ERRORS:
         expect(["bench"] + args, 2, err=part)
@@ -75,6 +78,9 @@ def models(folder):
     expect(["info", "machine"], 3, err=["no-such-isa", "reference"], env={"LLMSCHED_ISA": "no-such-isa"})
     expect(["info", "model", tiny], 3, err="safetensors")
     expect(["info", "model", tiny, "--random-weights"], 0, out=["llama", "2 layers", "random weights"])
+    expect(["info", "model", tiny, "--random-weights", "--kv-blocks", "4096"], 0, out="KV cache up to 16 MiB as f32")
+    expect(["info", "model", tiny, "--random-weights", "--kv-blocks", "4096", "--kv-dtype", "bf16"], 0,
+           out="KV cache up to 8 MiB as bf16")
     expect(["info", "model", "gpt2", "--random-weights"], 0, out=["gpt2", "12 layers", "124439808"])
     expect(["info", "model", "no/such"], 3, err=["llmsched pull", "make model"], cwd=folder)
     expect(["bench"], 3, err=["llmsched pull", "make model"], cwd=folder)
@@ -106,6 +112,9 @@ def text(folder):
     greedy = run(base + ["--prompt", "Hi", "--ids", "--temperature", "0"]).stdout
     check(greedy == run(base + ["--prompt", "Hi", "--ids", "--temperature", "0", "--seed", "9"]).stdout,
           "greedy needs no seed")
+    exact = expect(base + ["--prompt", "Hi", "--ids", "--temperature", "0", "--kv-dtype", "f32"], 0).stdout
+    check(exact == greedy, "the KV cache is f32 unless asked")
+    expect(base + ["--prompt", "Hi", "--ids", "--kv-dtype", "bf16"], 0)
     expect(base + ["--prompt-ids", "1,x"], 2, err="not a token id")
     expect(base + ["--prompt-ids", "99999"], 2, err="vocabulary")
     expect(base + ["--prompt-ids", "-1"], 2)

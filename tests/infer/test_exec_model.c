@@ -544,7 +544,12 @@ static void test_estimate(void **state)
         must(exec_model_estimate(&o, &estimate, &err), &err);
         assert_int_equal(estimate.total_bytes,
                          estimate.weight_bytes + estimate.kv_bytes + estimate.activation_bytes);
-        assert_int_equal(estimate.kv_bytes, kv_bytes(&c.config, 64));
+        assert_int_equal(estimate.kv_bytes, kv_bytes(&c.config, TENSOR_F32, 64));
+        struct exec_model_memory narrow;
+        o.kv_dtype = TENSOR_BF16;
+        must(exec_model_estimate(&o, &narrow, &err), &err);
+        assert_int_equal(narrow.kv_bytes, estimate.kv_bytes / 2);
+        assert_int_equal(estimate.total_bytes - narrow.total_bytes, narrow.kv_bytes);
         o.weights = c.weights;
         uint64_t before = live_bytes();
         must(exec_model_create(&o, &m, &err), &err);

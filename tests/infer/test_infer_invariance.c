@@ -4,7 +4,8 @@
  *
  * The truth is every sequence alone, its prompt at once, one thread, blocks in order, pieces larger
  * than any step. Against it: random batches, chunks, pad rows, shuffled blocks full of NaN from an
- * older owner, preemption with recomputation, more threads, small pieces. On every instruction set.
+ * older owner, preemption with recomputation, more threads, small pieces. On every instruction set,
+ * with keys and values in f32 and in bf16.
  */
 #include <math.h>
 
@@ -19,8 +20,8 @@
 #endif
 
 static struct exec_model *open_model(const struct checkpoint *c, const struct tensor_ops *ops,
-                                     enum tensor_dtype dtype, uint32_t threads, uint32_t max_rows,
-                                     struct driver *d)
+                                     enum tensor_dtype dtype, enum tensor_dtype kv_dtype,
+                                     uint32_t threads, uint32_t max_rows, struct driver *d)
 {
     struct exec_model *m;
     struct error err = ERROR_INIT;
@@ -28,6 +29,7 @@ static struct exec_model *open_model(const struct checkpoint *c, const struct te
                                                         .weights = c->weights,
                                                         .ops = ops,
                                                         .dtype = dtype,
+                                                        .kv_dtype = kv_dtype,
                                                         .n_threads = threads,
                                                         .kv_blocks = 2 * SEQ_MAX * SEQ_MAX_BLOCKS,
                                                         .max_rows = max_rows,
@@ -120,7 +122,7 @@ static void run_random(struct driver *d, struct executor *e, uint64_t seed)
 }
 
 static void check_random(const char *name, const struct tensor_ops *ops, enum tensor_dtype dtype,
-                         uint32_t n_seqs, uint64_t seed)
+                         enum tensor_dtype kv_dtype, uint32_t n_seqs, uint64_t seed)
 {
     static const struct {
         uint32_t threads;
@@ -132,16 +134,18 @@ static void check_random(const char *name, const struct tensor_ops *ops, enum te
     checkpoint_open(&c, name);
     driver_init(&alone, n_seqs, c.config.n_vocab, seed);
     ask_for_more(&alone);
-    struct exec_model *m = open_model(&c, ops, dtype, 1, 256, &alone);
+    struct exec_model *m = open_model(&c, ops, dtype, kv_dtype, 1, 256, &alone);
     driver_run_alone(&alone, exec_model_executor(m));
     exec_model_destroy(m);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         driver_init(&mixed, n_seqs, c.config.n_vocab, seed);
         ask_for_more(&mixed);
-        m = open_model(&c, ops, dtype, ways[w].threads, ways[w].max_rows, &mixed);
+        m = open_model(&c, ops, dtype, kv_dtype, ways[w].threads, ways[w].max_rows, &mixed);
         run_random(&mixed, exec_model_executor(m), seed + w);
-        snprintf(what, sizeof what, "%s on %s, %u threads, pieces of %u rows, seed %llu", name,
-                 ops->isa, ways[w].threads, ways[w].max_rows, (unsigned long long)seed);
+        snprintf(what, sizeof what,
+                 "%s on %s, %s, KV in %s, %u threads, pieces of %u rows, seed %llu", name, ops->isa,
+                 tensor_dtype_name(dtype), tensor_dtype_name(kv_dtype), ways[w].threads,
+                 ways[w].max_rows, (unsigned long long)seed);
         driver_compare(&alone, &mixed, what);
         driver_deinit(&mixed);
         exec_model_destroy(m);
@@ -152,13 +156,17 @@ static void check_random(const char *name, const struct tensor_ops *ops, enum te
 
 static void test_any_schedule_gives_the_same_bits(void **state)
 {
+    static const enum tensor_dtype types[][2] = {{TENSOR_F32, TENSOR_F32},
+                                                 {TENSOR_BF16, TENSOR_F32},
+                                                 {TENSOR_BF16, TENSOR_BF16},
+                                                 {TENSOR_INT8, TENSOR_F32}};
     const struct tensor_ops *isas[MAX_ISAS];
     uint32_t n_isas = tensor_available(isas, MAX_ISAS);
     (void)state;
     for (size_t i = 0; i < N_TINY; i++) {
         for (uint32_t k = 0; k < n_isas; k++) {
-            for (enum tensor_dtype d = 0; d < TENSOR_DTYPES; d++) {
-                check_random(tiny_models[i], isas[k], d, N_SEQS, 100 + i);
+            for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+                check_random(tiny_models[i], isas[k], types[t][0], types[t][1], N_SEQS, 100 + i);
             }
         }
         print_message("%s: %u instruction sets\n", tiny_models[i], n_isas);
@@ -173,7 +181,9 @@ static void test_prefill_in_pieces(void **state)
     static const char *const names[] = {"gpt2", "gpt-neo-window17", "llama-gqa"};
     static const uint32_t pieces[] = {1, 2, 3, 15, 16, 17, 31, 50};
     (void)state;
-    for (size_t i = 0; i < 3 * (size_t)n_isas; i++) {
+    for (size_t way = 0; way < 2 * 3 * (size_t)n_isas; way++) {
+        size_t i = way / 2;
+        enum tensor_dtype kv_dtype = way % 2 == 0 ? TENSOR_F32 : TENSOR_BF16;
         struct checkpoint c;
         struct error err = ERROR_INIT;
         int32_t ids[50];
@@ -186,8 +196,8 @@ static void test_prefill_in_pieces(void **state)
         }
         for (size_t p = sizeof pieces / sizeof pieces[0]; p-- > 0;) {
             struct exec_model *m =
-                open_model(&c, isas[i / 3], (enum tensor_dtype)(i % TENSOR_DTYPES), 1 + p % 2,
-                           pieces[p], NULL);
+                open_model(&c, isas[i / 3], (enum tensor_dtype)(i % TENSOR_DTYPES), kv_dtype,
+                           1 + p % 2, pieces[p], NULL);
             float *got = calloc(floats, sizeof *got);
             assert_non_null(got);
             must(exec_model_logits(m, ids, 50, got, &err), &err);
@@ -207,13 +217,24 @@ static void test_prefill_in_pieces(void **state)
     }
 }
 
+/* NaN and infinity, as f32 and as bf16. */
+static void soil(const struct kv *kv)
+{
+    static const uint16_t rubbish[] = {0x7FC0, 0x7FC0, 0, 0x7F80};
+    for (size_t i = 0; i + sizeof rubbish <= kv->bytes; i += sizeof rubbish) {
+        memcpy(kv->data + i, rubbish, sizeof rubbish);
+    }
+}
+
 /* What an older owner left in a block, even NaN, is never seen. */
 static void test_stale_nan_is_never_read(void **state)
 {
     const struct tensor_ops *isas[MAX_ISAS];
     uint32_t n_isas = tensor_available(isas, MAX_ISAS);
     (void)state;
-    for (uint32_t k = 0; k < n_isas * (uint32_t)N_TINY; k++) {
+    for (uint32_t way = 0; way < 2 * n_isas * (uint32_t)N_TINY; way++) {
+        uint32_t k = way / 2;
+        enum tensor_dtype kv_dtype = way % 2 == 0 ? TENSOR_F32 : TENSOR_BF16;
         struct checkpoint c;
         struct error err = ERROR_INIT;
         struct network net;
@@ -223,7 +244,7 @@ static void test_stale_nan_is_never_read(void **state)
         const uint32_t blocks[] = {2, 0, 3};
         checkpoint_open(&c, tiny_models[k / n_isas]);
         must(pool_create(1, &pool, &err), &err);
-        must(kv_init(&kv, &c.config, 4, &err), &err);
+        must(kv_init(&kv, &c.config, kv_dtype, 4, &err), &err);
         must(network_load(&net, &c.config, c.weights, isas[k % n_isas],
                           (enum tensor_dtype)(k % TENSOR_DTYPES), pool, 48, NULL, &err),
              &err);
@@ -242,9 +263,7 @@ static void test_stale_nan_is_never_read(void **state)
             assert_true(isfinite(logits[0]));
             if (pass == 0) {
                 memcpy(first, logits, c.config.n_vocab * sizeof *first);
-                for (size_t i = 0; i < kv.bytes / sizeof(float); i++) {
-                    kv.data[i] = i % 2 == 0 ? NAN : INFINITY;
-                }
+                soil(&kv);
             } else if (memcmp(first, logits, c.config.n_vocab * sizeof *first) != 0) {
                 fail_msg("%s on %s: old block contents change the logits", tiny_models[k / n_isas],
                          isas[k % n_isas]->isa);

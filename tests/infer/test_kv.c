@@ -6,6 +6,7 @@
 
 #include "infer/kv.h"
 #include "infer/rope.h"
+#include "tensor/bf16.h"
 
 static const struct model_config smol = {.n_layers = 30, .n_kv_heads = 3, .head_size = 64};
 
@@ -24,9 +25,10 @@ static void test_memory_follows_use(void **state)
     struct kv kv;
     struct error err = ERROR_INIT;
     (void)state;
-    assert_int_equal(kv_bytes(&smol, 4096), 4096ull * 16 * 2 * 30 * 3 * 64 * 4);
+    assert_int_equal(kv_bytes(&smol, TENSOR_F32, 4096), 4096ull * 16 * 2 * 30 * 3 * 64 * 4);
+    assert_int_equal(kv_bytes(&smol, TENSOR_BF16, 4096), 4096ull * 16 * 2 * 30 * 3 * 64 * 2);
     uint64_t before = resident_bytes();
-    must(kv_init(&kv, &smol, 4096, &err), &err);
+    must(kv_init(&kv, &smol, TENSOR_F32, 4096, &err), &err);
     assert_int_equal(kv.bytes, 4096ull * 16 * 2 * 30 * 3 * 64 * 4);
     assert_true(resident_bytes() - before < (1u << 20));
     float row[3 * 64] = {1.0f};
@@ -44,21 +46,26 @@ static void test_sizes_are_checked(void **state)
     const struct model_config huge = {
         .n_layers = 512, .n_kv_heads = 1u << 20, .head_size = 1u << 20};
     (void)state;
-    assert_true(kv_bytes(&huge, UINT32_MAX) == UINT64_MAX);
-    assert_int_equal(kv_init(&kv, &huge, UINT32_MAX, &err), STATUS_NO_MEMORY);
+    assert_true(kv_bytes(&huge, TENSOR_BF16, UINT32_MAX) == UINT64_MAX);
+    assert_int_equal(kv_init(&kv, &huge, TENSOR_BF16, UINT32_MAX, &err), STATUS_NO_MEMORY);
     assert_non_null(strstr(err.message, "--kv-blocks"));
     mem_fail_at(1, false);
-    assert_int_equal(kv_init(&kv, &smol, 1, &err), STATUS_NO_MEMORY);
+    assert_int_equal(kv_init(&kv, &smol, TENSOR_F32, 1, &err), STATUS_NO_MEMORY);
     mem_fail_at(0, false);
 }
 
-static void test_cells(void **state)
+static float element(const void *tile, enum tensor_dtype dtype, size_t at)
+{
+    return dtype == TENSOR_F32 ? ((const float *)tile)[at]
+                               : bf16_to_f32(((const uint16_t *)tile)[at]);
+}
+
+static void check_cells(enum tensor_dtype dtype)
 {
     const struct model_config c = {.n_layers = 3, .n_kv_heads = 2, .head_size = 5};
     struct kv kv;
     struct error err = ERROR_INIT;
-    (void)state;
-    must(kv_init(&kv, &c, 4, &err), &err);
+    must(kv_init(&kv, &c, dtype, 4, &err), &err);
     /* Every cell gets its own value; then every cell must still have it. */
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < 4 * 3 * 16; i++) {
@@ -73,14 +80,55 @@ static void test_cells(void **state)
                 continue;
             }
             for (uint32_t j = 0; j < 10; j++) {
-                const float *tile = kv_tile(&kv, block, layer, j / 5);
-                assert_true(tile[(j % 5) * 16 + column] == k[j]);
-                assert_true(tile[5 * 16 + column * 5 + j % 5] == v[j]);
+                const void *keys = kv_key_tile(&kv, block, layer, j / 5);
+                const void *values = kv_value_tile(&kv, block, layer, j / 5);
+                float key = element(keys, dtype, (j % 5) * 16 + column);
+                float value = element(values, dtype, column * 5 + j % 5);
+                bool exact = dtype == TENSOR_F32;
+                assert_true(key == (exact ? k[j] : bf16_to_f32(bf16_from_f32(k[j]))));
+                assert_true(value == (exact ? v[j] : bf16_to_f32(bf16_from_f32(v[j]))));
             }
         }
     }
-    assert_int_equal((uintptr_t)kv_tile(&kv, 3, 2, 1) % 64, 0);
+    assert_int_equal((uintptr_t)kv_key_tile(&kv, 3, 2, 1) % 64, 0);
+    char *end = (char *)kv_value_tile(&kv, 3, 2, 1) + kv_tile_bytes(dtype, 5);
+    assert_ptr_equal(end, kv.data + kv.bytes);
     kv_deinit(&kv);
+}
+
+static void test_cells(void **state)
+{
+    (void)state;
+    check_cells(TENSOR_F32);
+    check_cells(TENSOR_BF16);
+}
+
+static void test_bf16_rounds_to_nearest_even(void **state)
+{
+    (void)state;
+    static const struct {
+        float from, to;
+    } cases[] = {{0.0f, 0.0f},
+                 {-1.5f, -1.5f},
+                 {1.0f + 0x1p-8f, 1.0f},
+                 {1.0f + 0x1.8p-8f, 1.0f + 0x1p-7f},
+                 {1.0f + 3 * 0x1p-8f, 1.0f + 0x1p-6f},
+                 {-1.0f - 3 * 0x1p-8f, -1.0f - 0x1p-6f},
+                 {0x1p-133f, 0x1p-133f},
+                 {0x1p-135f, 0.0f},
+                 {3.4028235e38f, INFINITY},
+                 {-INFINITY, -INFINITY}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        float got = bf16_to_f32(bf16_from_f32(cases[i].from));
+        if (got != cases[i].to) {
+            fail_msg("%a becomes %a, not %a", (double)cases[i].from, (double)got,
+                     (double)cases[i].to);
+        }
+    }
+    uint32_t bits = 0x7F800001U; /* a NaN whose upper half is infinity's */
+    float nan;
+    memcpy(&nan, &bits, sizeof nan);
+    assert_true(isnan(bf16_to_f32(bf16_from_f32(nan))));
 }
 
 static void test_rope_bands(void **state)
@@ -118,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_follows_use), cmocka_unit_test(test_sizes_are_checked),
-        cmocka_unit_test(test_cells), cmocka_unit_test(test_rope_bands)};
+        cmocka_unit_test(test_cells), cmocka_unit_test(test_bf16_rounds_to_nearest_even),
+        cmocka_unit_test(test_rope_bands)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

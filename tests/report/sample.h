@@ -191,6 +191,7 @@ static inline void sample_head(struct results *r)
                                     .architecture = copy("llama"),
                                     .format = copy("gguf"),
                                     .dtype = copy("f32"),
+                                    .kv_dtype = copy("bf16"),
                                     .tokenizer = copy("gguf (gpt2, smollm)"),
                                     .parameters = 134515008},
                           .settings = {.workload = copy("short"),

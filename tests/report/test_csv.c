@@ -102,6 +102,7 @@ static void test_round_trip(void **state)
         assert_same_rows(&r.runs[i], &back.runs[i]);
     }
     assert_string_equal(back.model.name, r.model.name);
+    assert_string_equal(back.model.kv_dtype, r.model.kv_dtype);
     assert_string_equal(back.environment.cpu, r.environment.cpu);
     assert_true(back.model.random_weights);
     assert_false(back.partial);

@@ -269,6 +269,7 @@ static void test_results_json(void **state)
     assert_true(json_is_true(json_object_get(root, "partial")));
     json_t *model = json_object_get(root, "model");
     assert_true(json_is_true(json_object_get(model, "random_weights")));
+    assert_string_equal(json_string_value(json_object_get(model, "kv_dtype")), r.model.kv_dtype);
     json_t *same = json_object_get(root, "same_text");
     assert_int_equal(json_integer_value(json_object_get(same, "compared")), 25);
     assert_int_equal(json_integer_value(json_object_get(same, "differing")), 1);
