@@ -5,7 +5,8 @@
  * In windows of WINDOW tokens, every position but the first of a window counts: perplexity =
  * e^(mean of -ln p(next token)), and the mean Kullback-Leibler divergence of the next token's
  * distribution from that in f32. Limits: perplexity within 0.5 % (bf16), 0.8 % (int8) of f32, with
- * keys and values in f32; bf16 once more with them in bf16.
+ * keys and values in f32; bf16 once more with them in bf16. Of few positions (under a sanitizer)
+ * perplexity is mostly chance, and the divergence alone is held to its limit.
  */
 #include <glob.h>
 #include <math.h>
@@ -17,13 +18,11 @@
 #include "model/tokenizer.h"
 
 #if SANITIZED
-#define WINDOW     128
-#define WINDOWS    1
-#define INT8_LIMIT 0.02 /* of few positions chance is a larger part */
+#define WINDOW  128
+#define WINDOWS 1
 #else
-#define WINDOW     512
-#define WINDOWS    9
-#define INT8_LIMIT 0.008
+#define WINDOW  512
+#define WINDOWS 9
 #endif
 
 struct score {
@@ -127,10 +126,11 @@ static void narrow_dtypes_keep_the_quality(void **state)
     (void)state;
     static const struct {
         enum tensor_dtype dtype, kv_dtype;
-        double limit;
-    } cases[] = {{TENSOR_BF16, TENSOR_F32, 0.005},
-                 {TENSOR_BF16, TENSOR_BF16, 0.005},
-                 {TENSOR_INT8, TENSOR_F32, INT8_LIMIT}};
+        double perplexity, kl; /* at most */
+    } cases[] = {{TENSOR_BF16, TENSOR_F32, 0.005, 0.0005},
+                 {TENSOR_BF16, TENSOR_BF16, 0.005, 0.0005},
+                 {TENSOR_INT8, TENSOR_F32, 0.008, 0.015}};
+    const bool is_long = WINDOWS * WINDOW >= 4096;
     const struct tensor_ops *all[8];
     uint32_t n = tensor_available(all, 8);
     float *reference = malloc((size_t)WINDOWS * WINDOW * config.n_vocab * sizeof *reference);
@@ -146,7 +146,8 @@ static void narrow_dtypes_keep_the_quality(void **state)
             print_message("%s %s, KV in %s: perplexity %+.3f %%, mean KL %.6f\n", all[i]->isa,
                           tensor_dtype_name(cases[c].dtype), tensor_dtype_name(cases[c].kv_dtype),
                           100.0 * (ratio - 1.0), s.kl / s.n);
-            assert_true(fabs(ratio - 1.0) <= cases[c].limit);
+            assert_true(!is_long || fabs(ratio - 1.0) <= cases[c].perplexity);
+            assert_true(s.kl / s.n <= cases[c].kl);
         }
     }
     free(reference);
