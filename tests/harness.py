@@ -53,7 +53,7 @@ def tiny_model(folder, **other):
     return path
 
 
-def run(args, env=None, cwd=None, timeout=120, stdin=None):
+def run(args, env=None, cwd=None, timeout=120 * SLOWER, stdin=None):
     full = dict(os.environ)
     for name in ("LLM_MODEL", "HF_HOME", "HF_HUB_CACHE"):
         full.pop(name, None)
