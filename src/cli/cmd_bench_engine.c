@@ -21,17 +21,6 @@ struct speed_flags {
     bool json;
 };
 
-static enum status parse_dtype(const char *text, enum tensor_dtype *out, struct error *err)
-{
-    for (int d = 0; d < TENSOR_DTYPES; d++) {
-        if (strcmp(text, tensor_dtype_name((enum tensor_dtype)d)) == 0) {
-            *out = (enum tensor_dtype)d;
-            return STATUS_OK;
-        }
-    }
-    return error_set(err, STATUS_USAGE, -1, "--dtypes: \"%s\" is not one of f32, bf16, int8", text);
-}
-
 static enum status parse_dtypes(const struct text_list *l, struct engine_speed_options *o,
                                 struct error *err)
 {
@@ -40,9 +29,9 @@ static enum status parse_dtypes(const struct text_list *l, struct engine_speed_o
     }
     for (size_t i = 0; i < l->n; i++) {
         enum tensor_dtype dtype;
-        enum status s = parse_dtype(l->items[i], &dtype, err);
-        if (s != STATUS_OK) {
-            return s;
+        if (!tensor_dtype_find(l->items[i], &dtype)) {
+            return error_set(err, STATUS_USAGE, -1,
+                             "--dtypes: \"%s\" is not one of f32, bf16, int8", l->items[i]);
         }
         for (uint32_t k = 0; k < o->n_dtypes; k++) {
             if (o->dtypes[k] == dtype) {

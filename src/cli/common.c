@@ -104,12 +104,8 @@ const char *default_model(void)
 
 static enum tensor_dtype dtype_named(const char *name, enum tensor_dtype automatic)
 {
-    for (int d = 0; d < TENSOR_DTYPES; d++) {
-        if (strcmp(name, tensor_dtype_name((enum tensor_dtype)d)) == 0) {
-            return (enum tensor_dtype)d;
-        }
-    }
-    return automatic;
+    enum tensor_dtype dtype;
+    return tensor_dtype_find(name, &dtype) ? dtype : automatic;
 }
 
 enum tensor_dtype model_dtype(const struct model_flags *flags)

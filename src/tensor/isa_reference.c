@@ -41,7 +41,7 @@ static void matmul(float *y, size_t ldy, const struct operand *x, uint32_t row, 
 }
 
 /* An operand row of int8: groups of a scale, an offset and bytes. */
-#define GROUP_HEAD  (2 * sizeof(float))
+#define GROUP_HEAD  (TENSOR_INT8_HEAD * sizeof(float))
 #define GROUP_BYTES (GROUP_HEAD + TENSOR_INT8_GROUP)
 
 static float dot_int8(const char *x, const struct packed_matrix *w, size_t column, float sum)

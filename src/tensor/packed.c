@@ -29,6 +29,17 @@ const char *tensor_dtype_name(enum tensor_dtype dtype)
     return names[dtype];
 }
 
+bool tensor_dtype_find(const char *name, enum tensor_dtype *out)
+{
+    for (int d = 0; d < TENSOR_DTYPES; d++) {
+        if (strcmp(name, tensor_dtype_name((enum tensor_dtype)d)) == 0) {
+            *out = (enum tensor_dtype)d;
+            return true;
+        }
+    }
+    return false;
+}
+
 size_t tensor_operand_bytes(const struct tensor_ops *ops, enum tensor_dtype dtype, uint32_t K)
 {
     const struct tensor_product *p = &ops->product[dtype];
@@ -37,7 +48,7 @@ size_t tensor_operand_bytes(const struct tensor_ops *ops, enum tensor_dtype dtyp
     }
     size_t inputs = ((size_t)K + OPERAND_INPUTS - 1) / OPERAND_INPUTS * OPERAND_INPUTS;
     size_t steps = inputs / tensor_step_inputs(dtype);
-    size_t heads = 2 * (size_t)tensor_groups(dtype, K); /* scale and offset of each group */
+    size_t heads = (size_t)TENSOR_INT8_HEAD * tensor_groups(dtype, K);
     size_t bytes = (steps * p->parts + heads) * sizeof(float);
     return (bytes + OPERAND_ALIGN - 1) / OPERAND_ALIGN * OPERAND_ALIGN;
 }

@@ -47,9 +47,6 @@ static ALWAYS_INLINE uint32_t parts_of(const enum tensor_dtype dtype)
     return dtype == TENSOR_BF16 ? BF16_PARTS : dtype == TENSOR_INT8 ? INT8_PARTS : 1;
 }
 
-/* int8: of an operand row, what stands before the words of a group: scale and offset. */
-#define GROUP_WORDS 2
-
 /* Where step k (int8: a multiple of CHUNK_STEPS) begins, in steps of weights and in words of an
  * operand row. */
 static ALWAYS_INLINE size_t weights_at(const enum tensor_dtype dtype, uint32_t k)
@@ -60,7 +57,7 @@ static ALWAYS_INLINE size_t weights_at(const enum tensor_dtype dtype, uint32_t k
 static ALWAYS_INLINE size_t words_at(const enum tensor_dtype dtype, uint32_t k)
 {
     size_t words = (size_t)k * parts_of(dtype);
-    return dtype == TENSOR_INT8 ? words + (size_t)(k / CHUNK_STEPS) * GROUP_WORDS : words;
+    return dtype == TENSOR_INT8 ? words + (size_t)(k / CHUNK_STEPS) * TENSOR_INT8_HEAD : words;
 }
 
 static ALWAYS_INLINE vec weights_of(vec w, const enum tensor_dtype dtype, const uint32_t part)
@@ -109,9 +106,10 @@ static ALWAYS_INLINE void tile_end(const struct tile *t, size_t row, uint32_t co
     }
 }
 
-/* The operations stay in the order they are written in. Compilers bring loads forward that leave no
- * register for a sum. */
-#define KEEP_ORDER(v) __asm__ volatile("" : "+v"(v))
+/* From here on v is any value, in a register, to the compiler: what is before stays before. It
+ * would bring loads forward that leave no register for a sum, and see through loops that only
+ * measure. */
+#define PIN(v) __asm__ volatile("" : "+v"(v))
 
 /* Rows of operands by few pointers: row r is at[r / 3] + r % 3 * stride, an address that needs no
  * register of its own. */
@@ -157,7 +155,7 @@ static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const str
             }
             UNROLL
             for (uint32_t v = 0; v < vecs; v++) {
-                KEEP_ORDER(acc[r * vecs + v]);
+                PIN(acc[r * vecs + v]);
             }
         }
     }
@@ -185,7 +183,7 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
             acc[r * vecs + v] = row_word(&head, r, 1);
         }
     }
-    rows_advance(x, rows, GROUP_WORDS);
+    rows_advance(x, rows, TENSOR_INT8_HEAD);
     const char *step = w + STEP_BYTES;
     for (size_t k = 0; k < steps; k++, step += STEP_BYTES) {
         tile_step(step, panel_bytes, x, acc, dtype, rows, panels);
@@ -394,8 +392,8 @@ static ALWAYS_INLINE void pack_group(char *out, const float *x, uint32_t n)
         v[i] = vec_round(vec_mul(v[i], inverse));
         sum = vec_add(sum, v[i]);
         if (i * VEC_LANES < n) {
-            vec_store_int8(out + (GROUP_WORDS + i * VEC_LANES / 4 * INT8_PARTS) * sizeof(float),
-                           v[i]);
+            vec_store_int8(
+                out + (TENSOR_INT8_HEAD + i * VEC_LANES / 4 * INT8_PARTS) * sizeof(float), v[i]);
         }
     }
     bool is_finite = top <= FLT_MAX;

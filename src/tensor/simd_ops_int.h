@@ -392,7 +392,7 @@ static ALWAYS_INLINE void add_products(vec *acc, const float *const *word, const
             }
             UNROLL
             for (uint32_t i = begin; i < queries; i++) {
-                KEEP_ORDER(acc[i * vecs + v]);
+                PIN(acc[i * vecs + v]);
             }
         }
         return;
@@ -407,7 +407,7 @@ static ALWAYS_INLINE void add_products(vec *acc, const float *const *word, const
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
             acc[i * vecs + v] = vec_fma(w, x[v], acc[i * vecs + v]);
-            KEEP_ORDER(acc[i * vecs + v]);
+            PIN(acc[i * vecs + v]);
         }
     }
 }
@@ -467,8 +467,8 @@ static ALWAYS_INLINE void score_tiles(const struct attention *pass, uint32_t b,
     size_t base = (size_t)(a->first / TENSOR_KV_TILE) * TENSOR_KV_TILE;
     vec masked = vec_set1(-INFINITY);
     vec scale = vec_set1(a->scale);
-    KEEP_ORDER(masked); /* not in registers before they are needed */
-    KEEP_ORDER(scale);
+    PIN(masked); /* not in registers before they are needed */
+    PIN(scale);
     UNROLL
     for (uint32_t v = 0; v < vecs; v++) {
         size_t key = (size_t)b * TENSOR_KV_TILE + v * VEC_LANES;
@@ -686,9 +686,6 @@ static void attend(const struct tensor_attention *a)
 
 #define SPIN_ACCS 12 /* in flight: latency is hidden */
 
-/* The compiler must not see that nothing changes from round to round. */
-#define FORGET(v) __asm__ volatile("" : "+v"(v))
-
 static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
 {
     const uint64_t round =
@@ -701,15 +698,15 @@ static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
     for (uint32_t i = 0; i < SPIN_ACCS; i++) {
         acc[i] = vec_set1(0.0f);
     }
-    FORGET(w);
-    FORGET(x);
+    PIN(w);
+    PIN(x);
     for (uint64_t r = 0; r < rounds; r++) {
         UNROLL
         for (uint32_t i = 0; i < SPIN_ACCS; i++) {
             acc[i] = accumulate(acc[i], w, x, dtype);
-            FORGET(acc[i]); /* else all sums were one */
+            PIN(acc[i]); /* else all sums were one */
             if (dtype == TENSOR_INT8 && INT8_PARTS == 2) {
-                FORGET(w); /* else one product served all of them */
+                PIN(w); /* else one product served all of them */
             }
         }
     }

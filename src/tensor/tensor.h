@@ -24,6 +24,8 @@ enum tensor_dtype { TENSOR_F32, TENSOR_BF16, TENSOR_INT8 };
 
 /* "f32", "bf16", "int8". */
 const char *tensor_dtype_name(enum tensor_dtype dtype);
+/* False if there is none of that name. */
+bool tensor_dtype_find(const char *name, enum tensor_dtype *out);
 
 /* Inputs of one step of a product: as many as fit four bytes of weights. Matrices of a dtype have a
  * multiple of them. */
@@ -35,6 +37,8 @@ static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
 /* int8: so many inputs share a scale, of weights as of an operand row; the last group of a row may
  * be shorter. An outlier costs precision in its own group alone. */
 #define TENSOR_INT8_GROUP 64
+/* 4-byte words before the values of a group of an operand row: scale and offset. */
+#define TENSOR_INT8_HEAD 2
 /* Groups whose largest size is below this count as zeros: 127 / size would be infinite. */
 #define TENSOR_INT8_LEAST 1e-36f
 

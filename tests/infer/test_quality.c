@@ -6,7 +6,7 @@
  * e^(mean of -ln p(next token)), and the mean Kullback-Leibler divergence of the next token's
  * distribution from that in f32. Limits: perplexity within 0.5 % (bf16), 0.8 % (int8) of f32, with
  * keys and values in f32; bf16 once more with them in bf16. Of few positions (under a sanitizer)
- * perplexity is mostly chance, and the divergence alone is held to its limit.
+ * perplexity is mostly chance: int8 within 2 % there.
  */
 #include <glob.h>
 #include <math.h>
@@ -19,7 +19,7 @@
 
 #if SANITIZED
 #define WINDOW  128
-#define WINDOWS 1
+#define WINDOWS 2
 #else
 #define WINDOW  512
 #define WINDOWS 9
@@ -129,8 +129,7 @@ static void narrow_dtypes_keep_the_quality(void **state)
         double perplexity, kl; /* at most */
     } cases[] = {{TENSOR_BF16, TENSOR_F32, 0.005, 0.0005},
                  {TENSOR_BF16, TENSOR_BF16, 0.005, 0.0005},
-                 {TENSOR_INT8, TENSOR_F32, 0.008, 0.015}};
-    const bool is_long = WINDOWS * WINDOW >= 4096;
+                 {TENSOR_INT8, TENSOR_F32, SANITIZED ? 0.02 : 0.008, 0.015}};
     const struct tensor_ops *all[8];
     uint32_t n = tensor_available(all, 8);
     float *reference = malloc((size_t)WINDOWS * WINDOW * config.n_vocab * sizeof *reference);
@@ -146,7 +145,7 @@ static void narrow_dtypes_keep_the_quality(void **state)
             print_message("%s %s, KV in %s: perplexity %+.3f %%, mean KL %.6f\n", all[i]->isa,
                           tensor_dtype_name(cases[c].dtype), tensor_dtype_name(cases[c].kv_dtype),
                           100.0 * (ratio - 1.0), s.kl / s.n);
-            assert_true(!is_long || fabs(ratio - 1.0) <= cases[c].perplexity);
+            assert_true(fabs(ratio - 1.0) <= cases[c].perplexity);
             assert_true(s.kl / s.n <= cases[c].kl);
         }
     }

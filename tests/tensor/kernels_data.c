@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "tensor/bf16.h"
 #include "tensor/kernels_int.h"
 
 #define WEIGHT_STEP 8 /* a row of weights begins so many values after the one before it */
@@ -66,11 +67,7 @@ void fill_inputs(float *out, uint32_t n, uint32_t t)
 
 float to_bf16(float x)
 {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    return bf16_to_f32(bf16_from_f32(x));
 }
 
 /* From the first to the last. */

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/monotime.h"
+#include "tensor/bf16.h"
 #include "tensor/kernels_int.h"
 
 #define N_ROWS      90 /* 30 layers of 3 KV heads */
@@ -205,7 +206,7 @@ static double time_op(const struct tensor_ops *ops, const struct row_op *op)
  * 16 bits where it takes two: inputs 0 and 2 in the first, 1 and 3 in the second. */
 static float operand_int8(const char *row, uint32_t parts, uint32_t k)
 {
-    const size_t head = 2 * sizeof(float);
+    const size_t head = TENSOR_INT8_HEAD * sizeof(float);
     const size_t group = head + (size_t)TENSOR_INT8_GROUP * parts;
     const char *at = row + k / TENSOR_INT8_GROUP * group;
     uint32_t i = k % TENSOR_INT8_GROUP;
@@ -224,10 +225,7 @@ static float operand_bf16(const char *row, uint32_t k)
 {
     uint16_t half;
     memcpy(&half, row + k * sizeof half, sizeof half);
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return bf16_to_f32(half);
 }
 
 /* One row's result as floats; returns how many. */
