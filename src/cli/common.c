@@ -115,7 +115,8 @@ enum tensor_dtype model_dtype(const struct model_flags *flags)
 
 enum tensor_dtype model_kv_dtype(const struct model_flags *flags)
 {
-    return dtype_named(flags->kv_dtype, TENSOR_F32);
+    bool is_f32 = model_dtype(flags) == TENSOR_F32;
+    return dtype_named(flags->kv_dtype, is_f32 ? TENSOR_F32 : TENSOR_BF16);
 }
 
 struct model_options model_options_from(const struct model_flags *flags, const struct hub_env *env,

@@ -74,7 +74,7 @@ struct model_flags {
     {                                                                                              \
         .name = "--kv-dtype", .kind = OPTION_CHOICE, .target = &(flags).kv_dtype,                  \
         .choices = "auto|f32|bf16", .value = "T",                                                  \
-        .help = "KV cache in f32, or in bf16: half the memory (default: auto = f32)"               \
+        .help = "KV cache (default: auto = bf16, half the memory; f32 with --dtype f32)"               \
     }
 #define THREADS_OPTION(flags)                                                                      \
     {                                                                                              \
@@ -97,7 +97,8 @@ struct model_flags {
                 "(default: 4096)"                                                                  \
     }
 
-/* What --dtype and --kv-dtype mean; auto is bf16, and f32 for keys and values. */
+/* What --dtype and --kv-dtype mean; auto is bf16, for keys and values too unless weights are
+ * f32. */
 enum tensor_dtype model_dtype(const struct model_flags *flags);
 enum tensor_dtype model_kv_dtype(const struct model_flags *flags);
 

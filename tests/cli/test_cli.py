@@ -78,9 +78,9 @@ def models(folder):
     expect(["info", "machine"], 3, err=["no-such-isa", "reference"], env={"LLMSCHED_ISA": "no-such-isa"})
     expect(["info", "model", tiny], 3, err="safetensors")
     expect(["info", "model", tiny, "--random-weights"], 0, out=["llama", "2 layers", "random weights"])
-    expect(["info", "model", tiny, "--random-weights", "--kv-blocks", "4096"], 0, out="KV cache up to 16 MiB as f32")
-    expect(["info", "model", tiny, "--random-weights", "--kv-blocks", "4096", "--kv-dtype", "bf16"], 0,
-           out="KV cache up to 8 MiB as bf16")
+    for asked, kv in (([], "8 MiB as bf16"), (["--dtype", "int8"], "8 MiB as bf16"), (["--dtype", "f32"], "16 MiB as f32"),
+                      (["--kv-dtype", "f32"], "16 MiB as f32"), (["--dtype", "f32", "--kv-dtype", "bf16"], "8 MiB as bf16")):
+        expect(["info", "model", tiny, "--random-weights", "--kv-blocks", "4096", *asked], 0, out=f"KV cache up to {kv}")
     expect(["info", "model", "gpt2", "--random-weights"], 0, out=["gpt2", "12 layers", "124439808"])
     expect(["info", "model", "no/such"], 3, err=["llmsched pull", "make model"], cwd=folder)
     expect(["bench"], 3, err=["llmsched pull", "make model"], cwd=folder)
@@ -112,9 +112,9 @@ def text(folder):
     greedy = run(base + ["--prompt", "Hi", "--ids", "--temperature", "0"]).stdout
     check(greedy == run(base + ["--prompt", "Hi", "--ids", "--temperature", "0", "--seed", "9"]).stdout,
           "greedy needs no seed")
-    exact = expect(base + ["--prompt", "Hi", "--ids", "--temperature", "0", "--kv-dtype", "f32"], 0).stdout
-    check(exact == greedy, "the KV cache is f32 unless asked")
-    expect(base + ["--prompt", "Hi", "--ids", "--kv-dtype", "bf16"], 0)
+    narrow = expect(base + ["--prompt", "Hi", "--ids", "--temperature", "0", "--kv-dtype", "bf16"], 0).stdout
+    check(narrow == greedy, "the KV cache is bf16 unless asked")
+    expect(base + ["--prompt", "Hi", "--ids", "--kv-dtype", "f32"], 0)
     expect(base + ["--prompt-ids", "1,x"], 2, err="not a token id")
     expect(base + ["--prompt-ids", "99999"], 2, err="vocabulary")
     expect(base + ["--prompt-ids", "-1"], 2)

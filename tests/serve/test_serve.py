@@ -76,7 +76,7 @@ def routes(server, client):
     check(f"llmsched {version} " in shown, f"version {version}, but {shown}")
     status, headers, text = client.request("GET", "/metrics")
     check(status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4"), "metrics")
-    check('vllm:cache_config_info{block_size="16",cache_dtype="f32",dtype="bf16"' in text, "the cache is described")
+    check('vllm:cache_config_info{block_size="16",cache_dtype="bf16",dtype="bf16"' in text, "the cache is described")
     status, _, text = client.request("HEAD", "/v1/models")
     check((status, text) == (200, ""), "HEAD has no body")
 
