@@ -55,7 +55,7 @@ static enum status measure_rate(const struct bench *b, uint32_t rows, double *pe
         s = pool_create(threads != 0 ? threads : pool_default_threads(), &pool, err);
     }
     if (s == STATUS_OK) {
-        s = packed_begin(&w, ops, dtype, PROBE_OUT, PROBE_IN, false, err);
+        s = packed_begin(&w, ops, dtype, PROBE_OUT, PROBE_IN, false, NULL, err);
     }
     if (s == STATUS_OK) {
         y = mem_alloc((size_t)rows * PROBE_OUT, sizeof *y);

@@ -22,6 +22,8 @@ struct loader {
     const struct progress *progress;
     struct reader *readers;  /* [n_threads] */
     enum tensor_dtype dtype; /* wanted */
+    char *matrix_memory;     /* for the matrices to come */
+    uint64_t matrix_bytes;
     uint32_t n_threads;
     size_t buffer_floats; /* of a reader: NETWORK_READ_BYTES, or one row where that is longer */
     uint64_t done_bytes;
@@ -159,8 +161,12 @@ static enum status load_matrix(struct loader *l, struct packed_matrix *packed,
                          "a matrix of %" PRIu64 " rows is too large", rows);
     }
     enum tensor_dtype dtype = tensor_dtype_for(wanted, columns);
-    enum status s =
-        packed_begin(packed, l->net->ops, dtype, (uint32_t)rows, columns, with_bias, l->err);
+    uint64_t bytes = packed_memory(l->net->ops, dtype, rows, columns);
+    assert(bytes <= l->matrix_bytes);
+    enum status s = packed_begin(packed, l->net->ops, dtype, (uint32_t)rows, columns, with_bias,
+                                 l->matrix_memory, l->err);
+    l->matrix_memory += bytes;
+    l->matrix_bytes -= bytes;
     uint32_t first = 0;
     for (uint32_t i = 0; s == STATUS_OK && i < n_parts; i++) {
         s = load_rows(l, &parts[i], layer, columns, packed, first, NULL);
@@ -291,6 +297,25 @@ static enum status make_readers(struct loader *l)
     return STATUS_OK;
 }
 
+static uint64_t matrix_bytes(const struct tensor_ops *ops, enum tensor_dtype wanted, uint64_t rows,
+                             uint32_t columns)
+{
+    return packed_memory(ops, tensor_dtype_for(wanted, columns), rows, columns);
+}
+
+static uint64_t matrices_bytes(const struct model_config *c, const struct tensor_ops *ops,
+                               enum tensor_dtype dtype)
+{
+    uint64_t q_rows = (uint64_t)c->n_heads * c->head_size;
+    uint64_t kv_rows = (uint64_t)c->n_kv_heads * c->head_size;
+    uint64_t up_rows = (uint64_t)c->n_ffn * (c->arch->gated_mlp ? 2 : 1);
+    uint64_t layer = matrix_bytes(ops, dtype, q_rows + 2 * kv_rows, c->n_channels) +
+                     matrix_bytes(ops, dtype, c->n_channels, (uint32_t)q_rows) +
+                     matrix_bytes(ops, dtype, up_rows, c->n_channels) +
+                     matrix_bytes(ops, dtype, c->n_channels, c->n_ffn);
+    return layer * c->n_layers + matrix_bytes(ops, dtype, c->n_vocab, c->n_channels);
+}
+
 static enum status load_all(struct loader *l)
 {
     struct network *net = l->net;
@@ -298,6 +323,13 @@ static enum status load_all(struct loader *l)
     if (s != STATUS_OK) {
         return s;
     }
+    l->matrix_bytes = matrices_bytes(&net->config, net->ops, l->dtype);
+    net->matrices = l->matrix_bytes <= SIZE_MAX ? mem_alloc_table((size_t)l->matrix_bytes) : NULL;
+    if (net->matrices == NULL) {
+        return error_set(l->err, STATUS_NO_MEMORY, -1, "no memory for %" PRIu64 " bytes of weights",
+                         l->matrix_bytes);
+    }
+    l->matrix_memory = net->matrices;
     net->layers = mem_alloc(net->config.n_layers, sizeof *net->layers);
     if (net->layers == NULL) {
         return error_set(l->err, STATUS_NO_MEMORY, -1, "out of memory for %" PRIu32 " layers",
@@ -364,6 +396,7 @@ void network_deinit(struct network *net)
     mem_free(net->layers);
     norm_deinit(&net->final_norm);
     packed_deinit(&net->head);
+    mem_free(net->matrices);
     mem_free(net->embed);
     mem_free(net->positions);
     mem_free(net->rope_cos);
@@ -371,33 +404,16 @@ void network_deinit(struct network *net)
     *net = (struct network){0};
 }
 
-/* With a bias. */
-static uint64_t matrix_bytes(const struct tensor_ops *ops, enum tensor_dtype wanted, uint64_t rows,
-                             uint32_t columns)
-{
-    enum tensor_dtype dtype = tensor_dtype_for(wanted, columns);
-    uint64_t padded = (rows + ops->panel - 1) / ops->panel * ops->panel;
-    return padded * (packed_steps(dtype, columns) + 1) * sizeof(float);
-}
-
 uint64_t network_bytes(const struct model_config *c, const struct tensor_ops *ops,
                        enum tensor_dtype dtype, uint32_t max_len)
 {
-    uint64_t q_rows = (uint64_t)c->n_heads * c->head_size;
-    uint64_t kv_rows = (uint64_t)c->n_kv_heads * c->head_size;
-    uint64_t up_rows = (uint64_t)c->n_ffn * (c->arch->gated_mlp ? 2 : 1);
-    uint64_t layer = matrix_bytes(ops, dtype, q_rows + 2 * kv_rows, c->n_channels) +
-                     matrix_bytes(ops, dtype, c->n_channels, (uint32_t)q_rows) +
-                     matrix_bytes(ops, dtype, up_rows, c->n_channels) +
-                     matrix_bytes(ops, dtype, c->n_channels, c->n_ffn);
     uint64_t floats = (uint64_t)4 * c->n_channels * c->n_layers + (uint64_t)2 * c->n_channels;
     if (!c->tied) {
         floats += (uint64_t)c->n_vocab * c->n_channels;
     }
     floats += c->arch->position == POSITION_LEARNED ? (uint64_t)max_len * c->n_channels
                                                     : (uint64_t)max_len * c->head_size;
-    return layer * c->n_layers + matrix_bytes(ops, dtype, c->n_vocab, c->n_channels) +
-           floats * sizeof(float);
+    return matrices_bytes(c, ops, dtype) + floats * sizeof(float);
 }
 
 void network_embed(const struct network *net, int32_t token, float *out)

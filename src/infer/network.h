@@ -46,6 +46,7 @@ struct network {
     struct network_layer *layers; /* [n_layers] */
     struct network_norm final_norm;
     struct packed_matrix head; /* [V, C] */
+    void *matrices;            /* of the layers and the head: one stretch, for huge pages */
     float *embed;              /* [V, C]; NULL: read rows of head */
     float *positions;          /* [max_len, C]; POSITION_LEARNED */
     float *rope_cos;           /* [max_len, D/2]; POSITION_ROPE */

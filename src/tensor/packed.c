@@ -58,12 +58,29 @@ enum tensor_dtype tensor_dtype_for(enum tensor_dtype wanted, uint32_t n_in)
     return n_in % tensor_step_inputs(wanted) == 0 ? wanted : TENSOR_F32;
 }
 
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + PACKED_ALIGN - 1) / PACKED_ALIGN * PACKED_ALIGN;
+}
+
+uint64_t packed_memory(const struct tensor_ops *ops, enum tensor_dtype dtype, uint64_t n_out,
+                       uint32_t n_in)
+{
+    uint64_t padded = (n_out + ops->panel - 1) / ops->panel * ops->panel;
+    return aligned(padded * packed_steps(dtype, n_in) * sizeof(float)) +
+           aligned(padded * sizeof(float));
+}
+
 enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
                          enum tensor_dtype dtype, uint32_t n_out, uint32_t n_in, bool with_bias,
-                         struct error *err)
+                         void *memory, struct error *err)
 {
     assert(n_out > 0 && n_in > 0 && tensor_dtype_for(dtype, n_in) == dtype);
-    struct packed_matrix made = {.dtype = dtype, .n_out = n_out, .n_in = n_in, .panel = ops->panel};
+    struct packed_matrix made = {.dtype = dtype,
+                                 .n_out = n_out,
+                                 .n_in = n_in,
+                                 .panel = ops->panel,
+                                 .is_placed = memory != NULL};
     uint64_t padded = (uint64_t)packed_panels(&made) * made.panel;
     uint64_t bytes;
     if (__builtin_mul_overflow(padded, packed_steps(dtype, n_in) * sizeof(float), &bytes) ||
@@ -72,6 +89,12 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
                          n_out, n_in);
     }
     made.bytes = (size_t)bytes;
+    if (memory != NULL) {
+        made.data = memory;
+        made.bias = with_bias ? (float *)((char *)memory + aligned(bytes)) : NULL;
+        *m = made;
+        return STATUS_OK;
+    }
     made.data = mem_alloc_table(made.bytes);
     bool ok = made.data != NULL;
     if (with_bias) {
@@ -207,8 +230,10 @@ void packed_get_row(const struct packed_matrix *m, uint32_t row, float *out)
 
 void packed_deinit(struct packed_matrix *m)
 {
-    mem_free(m->data);
-    mem_free(m->bias);
+    if (!m->is_placed) {
+        mem_free(m->data);
+        mem_free(m->bias);
+    }
     *m = (struct packed_matrix){.dtype = TENSOR_F32};
 }
 

@@ -64,9 +64,10 @@ struct packed_matrix {
     uint32_t n_out;
     uint32_t n_in;
     uint32_t panel;
-    void *data; /* 64-byte aligned; owner: the matrix */
+    void *data; /* 64-byte aligned */
     size_t bytes;
-    float *bias; /* [n_out rounded up to panel], NULL none */
+    float *bias;    /* [n_out rounded up to panel], NULL none */
+    bool is_placed; /* data and bias lie in memory of another owner, else the matrix owns them */
 };
 
 /* Steps of a panel, with those that hold scales. A step is `panel` words of 4 bytes. */
@@ -191,13 +192,18 @@ uint32_t tensor_available(const struct tensor_ops *out[], uint32_t capacity);
  * a step. */
 enum tensor_dtype tensor_dtype_for(enum tensor_dtype wanted, uint32_t n_in);
 
+/* Bytes of a matrix with its bias, a multiple of 64. */
+uint64_t packed_memory(const struct tensor_ops *ops, enum tensor_dtype dtype, uint64_t n_out,
+                       uint32_t n_in);
+
 /*
- * Packing, row by row as a file is read: begin allocates, put_rows places f32 rows [row, row + n)
- * (of K columns) into panels, bias is set by hand (aligned, panel-padded array or NULL).
+ * Packing, row by row as a file is read: begin allocates, or takes `memory`, packed_memory() bytes
+ * of zeros that outlive the matrix (many matrices in one stretch share huge pages); put_rows places
+ * f32 rows [row, row + n) (of K columns) into panels, put_bias the bias.
  */
 enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
                          enum tensor_dtype dtype, uint32_t n_out, uint32_t n_in, bool with_bias,
-                         struct error *err) MUST_USE;
+                         void *memory, struct error *err) MUST_USE;
 void packed_put_rows(struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows);
 void packed_put_bias(struct packed_matrix *m, uint32_t first, uint32_t n, const float *bias);
 void packed_deinit(struct packed_matrix *m);

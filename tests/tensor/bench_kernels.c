@@ -58,7 +58,7 @@ struct figure {
 
 static void pack_matrix(const struct model *m, struct packed_matrix *w, const struct shape *s)
 {
-    if (packed_begin(w, m->ops, m->dtype, s->n_out, s->n_in, false, NULL) != STATUS_OK) {
+    if (packed_begin(w, m->ops, m->dtype, s->n_out, s->n_in, false, NULL, NULL) != STATUS_OK) {
         fail("no memory");
     }
     for (uint32_t row = 0; row < s->n_out; row++) {

@@ -141,7 +141,7 @@ double reference_error(const struct tensor_ops *ops, enum tensor_dtype dtype, co
     struct sample of = sample_of(s, n_rows);
     float want[SAMPLE_ROWS * SAMPLE_OUTS];
     if (tensor_select("reference", &reference, NULL) != STATUS_OK ||
-        packed_begin(&w, reference, dtype, SAMPLE_OUTS, s->n_in, false, NULL) != STATUS_OK) {
+        packed_begin(&w, reference, dtype, SAMPLE_OUTS, s->n_in, false, NULL, NULL) != STATUS_OK) {
         fail("no reference");
     }
     for (uint32_t i = 0; i < SAMPLE_OUTS; i++) {

@@ -27,7 +27,7 @@ static struct packed_matrix pack(const struct tensor_ops *ops, enum tensor_dtype
                                  uint32_t K, const float *w, const float *bias)
 {
     struct packed_matrix m;
-    assert_int_equal(packed_begin(&m, ops, dtype, N, K, bias != NULL, NULL), STATUS_OK);
+    assert_int_equal(packed_begin(&m, ops, dtype, N, K, bias != NULL, NULL, NULL), STATUS_OK);
     packed_put_rows(&m, 0, N, w);
     if (bias != NULL) {
         packed_put_bias(&m, 0, N, bias);
@@ -435,7 +435,7 @@ static void check_packing(const struct tensor_ops *ops, enum tensor_dtype dtype,
     assert_int_equal((uintptr_t)whole.data % 64, 0);
     for (uint32_t step = 1; step <= N; step++) {
         struct packed_matrix m;
-        assert_int_equal(packed_begin(&m, ops, dtype, N, K, true, NULL), STATUS_OK);
+        assert_int_equal(packed_begin(&m, ops, dtype, N, K, true, NULL, NULL), STATUS_OK);
         for (uint32_t r = 0; r < N; r += step) {
             packed_put_rows(&m, r, N - r < step ? N - r : step, w + (size_t)r * K);
         }
@@ -515,12 +515,13 @@ static void packing_errors(void **state)
     (void)state;
     struct packed_matrix m = {.n_out = 7};
     struct error err = ERROR_INIT;
-    assert_int_equal(packed_begin(&m, isas[0], TENSOR_F32, UINT32_MAX, UINT32_MAX, false, &err),
-                     STATUS_NO_MEMORY);
+    assert_int_equal(
+        packed_begin(&m, isas[0], TENSOR_F32, UINT32_MAX, UINT32_MAX, false, NULL, &err),
+        STATUS_NO_MEMORY);
     assert_non_null(strstr(err.message, "4294967295"));
     for (uint64_t n = 1; n <= 2; n++) {
         mem_fail_at(n, false);
-        assert_int_equal(packed_begin(&m, isas[0], TENSOR_INT8, 8, 8, true, &err),
+        assert_int_equal(packed_begin(&m, isas[0], TENSOR_INT8, 8, 8, true, NULL, &err),
                          STATUS_NO_MEMORY);
     }
     mem_fail_at(0, false);
