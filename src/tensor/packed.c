@@ -91,7 +91,7 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
     made.bytes = (size_t)bytes;
     if (memory != NULL) {
         made.data = memory;
-        made.bias = with_bias ? (float *)((char *)memory + aligned(bytes)) : NULL;
+        made.bias = with_bias ? (void *)((char *)memory + aligned(bytes)) : NULL;
         *m = made;
         return STATUS_OK;
     }
