@@ -74,7 +74,7 @@ struct model_flags {
     {                                                                                              \
         .name = "--kv-dtype", .kind = OPTION_CHOICE, .target = &(flags).kv_dtype,                  \
         .choices = "auto|f32|bf16", .value = "T",                                                  \
-        .help = "KV cache (default: auto = bf16, half the memory; f32 with --dtype f32)"               \
+        .help = "KV cache (default: auto = bf16, half the memory; f32 with --dtype f32)"           \
     }
 #define THREADS_OPTION(flags)                                                                      \
     {                                                                                              \
