@@ -420,6 +420,34 @@ static void a_bad_row_stays_alone(void **state)
     }
 }
 
+/* In memory of another owner: the same bytes, the bias behind them, nothing past packed_memory(),
+ * and the memory stays. */
+static void check_placed(const struct packed_matrix *whole, const struct tensor_ops *ops,
+                         const float *w)
+{
+    struct packed_matrix m;
+    size_t bytes = (size_t)packed_memory(ops, whole->dtype, whole->n_out, whole->n_in);
+    char *memory = mem_alloc_aligned(64, bytes + 64);
+    assert_non_null(memory);
+    assert_int_equal(bytes % 64, 0);
+    memset(memory + bytes, 0x5A, 64);
+    assert_int_equal(
+        packed_begin(&m, ops, whole->dtype, whole->n_out, whole->n_in, true, memory, NULL),
+        STATUS_OK);
+    packed_put_rows(&m, 0, m.n_out, w);
+    packed_put_bias(&m, 0, m.n_out, w);
+    assert_ptr_equal(m.data, memory);
+    assert_memory_equal(m.data, whole->data, whole->bytes);
+    assert_true((char *)m.bias >= memory + m.bytes && (uintptr_t)m.bias % 64 == 0);
+    assert_memory_equal(m.bias, w, m.n_out * sizeof *w);
+    packed_deinit(&m);
+    assert_memory_equal(memory, whole->data, whole->bytes);
+    for (size_t i = 0; i < 64; i++) {
+        assert_int_equal(memory[bytes + i], 0x5A);
+    }
+    mem_free(memory);
+}
+
 /* What may be lost of a weight whose group's largest size is `top`. */
 static float rounding_of(enum tensor_dtype dtype, float w, float top)
 {
@@ -443,6 +471,7 @@ static void check_packing(const struct tensor_ops *ops, enum tensor_dtype dtype,
         assert_memory_equal(m.data, whole.data, m.bytes);
         packed_deinit(&m);
     }
+    check_placed(&whole, ops, w);
     float row[164];
     for (uint32_t r = 0; r < N; r++) {
         const float *want = w + (size_t)r * K;
