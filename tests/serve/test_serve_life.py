@@ -138,7 +138,7 @@ def full_queue(model):
 
 def drain(model):
     """SIGTERM: what runs ends whole, streams too; new ones are refused; exit code 0."""
-    with Server(BINARY, *model) as server:
+    with Server(BINARY, *model, "--shutdown-timeout", str(30 * SLOWER)) as server:
         running = [send(server, LONG), send(server, dict(LONG, stream=True))]
         wait_until(lambda: server.metric("vllm:num_requests_running") == 2, "two run")
         server.signal(signal.SIGTERM)
