@@ -131,13 +131,16 @@ static inline __m256i bits_of(vec v)
     return _mm256_castps_si256(v);
 }
 
+static inline vec vec_high_halves(vec w)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(bits_of(w), _mm256_set1_epi32((int)0xFFFF0000U)));
+}
+
 #define BF16_PARTS 2
 
 static inline vec vec_bf16_part(vec w, uint32_t part)
 {
-    const __m256i high = _mm256_set1_epi32((int)0xFFFF0000U);
-    return _mm256_castsi256_ps(part == 0 ? _mm256_slli_epi32(bits_of(w), 16)
-                                         : _mm256_and_si256(bits_of(w), high));
+    return part == 0 ? _mm256_castsi256_ps(_mm256_slli_epi32(bits_of(w), 16)) : vec_high_halves(w);
 }
 
 static inline vec vec_dot_bf16(vec acc, vec w, vec x)
@@ -145,19 +148,16 @@ static inline vec vec_dot_bf16(vec acc, vec w, vec x)
     return vec_fma(x, w, acc);
 }
 
-#define INT8_PARTS 2
-
-static inline vec vec_int8_part(vec w, uint32_t part)
+static inline vec vec_dot_int16(vec w, vec x)
 {
-    const __m256i low = _mm256_set1_epi16(0xFF);
-    return _mm256_castsi256_ps(part == 0 ? _mm256_and_si256(bits_of(w), low)
-                                         : _mm256_srli_epi16(bits_of(w), 8));
+    return _mm256_castsi256_ps(_mm256_madd_epi16(bits_of(w), bits_of(x)));
 }
 
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
 {
-    __m256i products = _mm256_madd_epi16(bits_of(w), bits_of(x));
-    return _mm256_castsi256_ps(_mm256_add_epi32(bits_of(acc), products));
+    __m256i pairs = _mm256_maddubs_epi16(bits_of(x), bits_of(w));
+    __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return _mm256_castsi256_ps(_mm256_add_epi32(bits_of(acc), fours));
 }
 
 static inline vec vec_from_int(vec v)
@@ -165,13 +165,12 @@ static inline vec vec_from_int(vec v)
     return _mm256_cvtepi32_ps(bits_of(v));
 }
 
-static inline void vec_store_int8(void *p, vec v)
+static inline void vec_store_bytes(void *p, vec v)
 {
     __m256i whole = _mm256_cvtps_epi32(v);
     __m128i narrow =
         _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-    narrow = _mm_shufflelo_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0));
-    _mm_storeu_si128(p, _mm_shufflehi_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0)));
+    _mm_storel_epi64(p, _mm_packus_epi16(narrow, narrow));
 }
 
 #define TILE_ROWS      6

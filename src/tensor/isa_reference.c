@@ -48,15 +48,16 @@ static float dot_int8(const char *x, const struct packed_matrix *w, size_t colum
 {
     for (size_t k = 0; k < w->n_in; k += TENSOR_INT8_GROUP, x += GROUP_BYTES) {
         float scale;
-        int32_t whole;
         memcpy(&scale, x, sizeof scale);
-        memcpy(&whole, x + sizeof scale, sizeof whole);
-        const int8_t *in = (const int8_t *)x + GROUP_HEAD;
+        uint32_t head = ((const uint32_t *)w->data)[packed_head_index(w, column, k)];
+        int16_t offset;
+        memcpy(&offset, x + sizeof scale, sizeof offset);
+        int32_t whole = offset * packed_head_sum(head);
+        const uint8_t *in = (const uint8_t *)x + GROUP_HEAD;
         for (size_t i = 0; i < TENSOR_INT8_GROUP && k + i < w->n_in; i++) {
-            whole += in[i] * (int32_t)((const uint8_t *)w->data)[packed_index(w, column, k + i)];
+            whole += in[i] * (int32_t)((const int8_t *)w->data)[packed_index(w, column, k + i)];
         }
-        scale *= ((const float *)w->data)[packed_scale_index(w, column, k)];
-        sum = fmaf((float)whole, scale, sum);
+        sum = fmaf((float)whole, scale * packed_head_scale(head), sum);
     }
     return sum;
 }
@@ -76,22 +77,25 @@ static void matmul_int8(float *y, size_t ldy, const struct operand *x, uint32_t 
 
 static void pack_group(char *out, const float *x, uint32_t n)
 {
-    float top = 0.0f;
+    float above = 0.0f;
+    float below = 0.0f;
+    bool is_finite = true;
     for (uint32_t i = 0; i < n; i++) {
-        top = fabsf(x[i]) > top || isnan(x[i]) ? fabsf(x[i]) : top;
+        above = x[i] > above ? x[i] : above;
+        below = -x[i] > below ? -x[i] : below;
+        is_finite = is_finite && isfinite(x[i]);
     }
-    float scale = top <= FLT_MAX ? top / 127.0f : NAN;
-    float inverse = top >= TENSOR_INT8_LEAST ? 127.0f / top : 0.0f;
-    int32_t sum = 0;
+    const float levels = TENSOR_INT8_LEVELS;
+    float scale = is_finite ? above / levels + below / levels : NAN;
+    float inverse = is_finite && fmaxf(above, below) >= TENSOR_INT8_LEAST ? 1.0f / scale : 0.0f;
+    float zero = is_finite ? rintf(below * inverse) : 0.0f;
     for (uint32_t i = 0; i < n; i++) {
-        float q = rintf(x[i] * inverse);
-        int8_t value = (int8_t)(fabsf(q) <= 127.0f ? q : 0.0f);
-        ((int8_t *)out)[GROUP_HEAD + i] = value;
-        sum += value;
+        float u = is_finite ? rintf(x[i] * inverse) + zero : 0.0f;
+        ((uint8_t *)out)[GROUP_HEAD + i] = (uint8_t)u;
     }
-    int32_t offset = -128 * sum;
+    const int16_t offset[2] = {(int16_t)-zero, 0};
     memcpy(out, &scale, sizeof scale);
-    memcpy(out + sizeof scale, &offset, sizeof offset);
+    memcpy(out + sizeof scale, offset, sizeof offset);
 }
 
 static void pack_int8(void *out, const float *x, uint32_t n)
@@ -276,7 +280,7 @@ const struct tensor_ops tensor_ops_reference = {
     .isa = "reference",
     .panel = PANEL,
     .side_panels = {1, 1},
-    .product = {{matmul, NULL, 1}, {matmul, NULL, 2}, {matmul_int8, pack_int8, 1}},
+    .product = {{matmul, NULL}, {matmul, NULL}, {matmul_int8, pack_int8}},
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
     .add = add,

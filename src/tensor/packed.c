@@ -5,6 +5,7 @@
  * past n_out are zeros: kernels compute and drop them.
  */
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -15,8 +16,7 @@
 #define PACKED_ALIGN   64
 #define OPERAND_ALIGN  64
 #define OPERAND_INPUTS 16 /* kernels write whole vectors */
-#define INT8_TOP       127.0f
-#define INT8_ZERO      128.0f
+#define INT8_TOP       ((float)TENSOR_INT8_TOP)
 
 static uint32_t packed_panels(const struct packed_matrix *m)
 {
@@ -42,14 +42,13 @@ bool tensor_dtype_find(const char *name, enum tensor_dtype *out)
 
 size_t tensor_operand_bytes(const struct tensor_ops *ops, enum tensor_dtype dtype, uint32_t K)
 {
-    const struct tensor_product *p = &ops->product[dtype];
-    if (p->pack_row == NULL) {
+    if (ops->product[dtype].pack_row == NULL) {
         return 0;
     }
     size_t inputs = ((size_t)K + OPERAND_INPUTS - 1) / OPERAND_INPUTS * OPERAND_INPUTS;
     size_t steps = inputs / tensor_step_inputs(dtype);
     size_t heads = (size_t)TENSOR_INT8_HEAD * tensor_groups(dtype, K);
-    size_t bytes = (steps * p->parts + heads) * sizeof(float);
+    size_t bytes = (steps + heads) * sizeof(float);
     return (bytes + OPERAND_ALIGN - 1) / OPERAND_ALIGN * OPERAND_ALIGN;
 }
 
@@ -134,19 +133,35 @@ static void put_bf16(const struct packed_matrix *m, uint32_t row, uint32_t n, co
     }
 }
 
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 /* The largest size; NaN if there is one: floats >= 0 are in the order of their bits. */
 static float largest(const float *x, size_t n)
 {
-    int32_t top = 0;
+    uint32_t top = 0;
     for (size_t i = 0; i < n; i++) {
-        int32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bits &= 0x7FFFFFFF;
+        uint32_t bits = bits_of(x[i]) & 0x7FFFFFFF;
         top = bits > top ? bits : top;
     }
     float size;
     memcpy(&size, &top, sizeof size);
     return size;
+}
+
+/* Half the largest size of a sum of neighbours: halves, because a sum may be infinite. */
+static float largest_half_pair(const float *x, size_t n)
+{
+    float top = 0.0f;
+    for (size_t i = 0; i < n; i += 2) {
+        float half = fabsf(0.5f * x[i] + 0.5f * x[i + 1]);
+        top = half > top ? half : top;
+    }
+    return top;
 }
 
 /* To nearest, ties to even, as rintf for |x| < 2^22, but without a call. */
@@ -156,28 +171,39 @@ static float nearest(float x)
     return (x + unit) - unit;
 }
 
-/* n values of a group, 128 + round(x / scale); returns the scale. */
-static float quantise(uint8_t *out, const float *x, size_t n)
+/* The least bf16 that is not below x >= 0; NaN if x is not finite. */
+static uint32_t bf16_above(float x)
+{
+    return x <= FLT_MAX ? (bits_of(x) + 0xFFFF) & 0xFFFF0000U : bits_of(NAN);
+}
+
+/* n values of a group, round(x / scale); returns the word that stands before it. */
+static uint32_t quantise(int8_t *out, const float *x, size_t n)
 {
     float top = largest(x, n);
-    float inverse = top >= TENSOR_INT8_LEAST ? INT8_TOP / top : 0.0f;
+    float of_pairs = largest_half_pair(x, n) / (0.5f * INT8_TOP);
+    float least = top / INT8_TOP;
+    uint32_t head = bf16_above(of_pairs > least ? of_pairs : least);
+    float inverse = top >= TENSOR_INT8_LEAST ? 1.0f / packed_head_scale(head) : 0.0f;
+    int32_t sum = 0;
     for (size_t i = 0; i < n; i++) {
         float q = nearest(x[i] * inverse);
-        q = fabsf(q) <= INT8_TOP ? q : 0.0f; /* else the scale is NaN or infinite */
-        out[i] = (uint8_t)(int32_t)(q + INT8_ZERO);
+        q = fabsf(q) <= INT8_TOP ? q : 0.0f; /* else the scale is NaN */
+        out[i] = (int8_t)q;
+        sum += (int32_t)q;
     }
-    return top / INT8_TOP;
+    return head | (uint16_t)sum;
 }
 
 static void put_int8(const struct packed_matrix *m, uint32_t row, uint32_t n, const float *rows)
 {
-    uint8_t group[TENSOR_INT8_GROUP];
+    int8_t group[TENSOR_INT8_GROUP];
     for (size_t k = 0; k < m->n_in; k += TENSOR_INT8_GROUP) {
         size_t inputs = m->n_in - k < TENSOR_INT8_GROUP ? m->n_in - k : TENSOR_INT8_GROUP;
-        float *scale = (float *)m->data + packed_scale_index(m, row, k);
-        uint8_t *to = (uint8_t *)m->data + packed_index(m, row, k);
+        uint32_t *head = (uint32_t *)m->data + packed_head_index(m, row, k);
+        int8_t *to = (int8_t *)m->data + packed_index(m, row, k);
         for (size_t r = 0; r < n; r++) {
-            scale[r] = quantise(group, rows + r * m->n_in + k, inputs);
+            head[r] = quantise(group, rows + r * m->n_in + k, inputs);
             for (size_t i = 0; i < inputs; i += 4) {
                 memcpy(to + (i / 4 * m->panel + r) * 4, group + i, 4);
             }
@@ -221,8 +247,8 @@ void packed_get_row(const struct packed_matrix *m, uint32_t row, float *out)
             out[k] = bf16_to_f32(((const uint16_t *)m->data)[at]);
             break;
         case TENSOR_INT8:
-            out[k] = ((const float *)m->data)[packed_scale_index(m, row, k)] *
-                     ((float)((const uint8_t *)m->data)[at] - INT8_ZERO);
+            out[k] = packed_head_scale(((const uint32_t *)m->data)[packed_head_index(m, row, k)]) *
+                     (float)((const int8_t *)m->data)[at];
             break;
         }
     }

@@ -44,7 +44,7 @@ struct tile {
  */
 static ALWAYS_INLINE uint32_t parts_of(const enum tensor_dtype dtype)
 {
-    return dtype == TENSOR_BF16 ? BF16_PARTS : dtype == TENSOR_INT8 ? INT8_PARTS : 1;
+    return dtype == TENSOR_BF16 ? BF16_PARTS : 1;
 }
 
 /* Where step k (int8: a multiple of CHUNK_STEPS) begins, in steps of weights and in words of an
@@ -62,14 +62,7 @@ static ALWAYS_INLINE size_t words_at(const enum tensor_dtype dtype, uint32_t k)
 
 static ALWAYS_INLINE vec weights_of(vec w, const enum tensor_dtype dtype, const uint32_t part)
 {
-    switch (dtype) {
-    case TENSOR_BF16:
-        return vec_bf16_part(w, part);
-    case TENSOR_INT8:
-        return vec_int8_part(w, part);
-    default:
-        return w;
-    }
+    return dtype == TENSOR_BF16 ? vec_bf16_part(w, part) : w;
 }
 
 static ALWAYS_INLINE vec accumulate(vec acc, vec w, vec x, const enum tensor_dtype dtype)
@@ -131,6 +124,12 @@ static ALWAYS_INLINE void rows_advance(struct rows *x, const uint32_t rows, size
     }
 }
 
+/* Vector v of a step whose first panel's weights stand at w. */
+static ALWAYS_INLINE vec tile_weights(const char *w, size_t panel_bytes, const uint32_t v)
+{
+    return vec_load((const float *)(w + v / TILE_VECS * panel_bytes + v % TILE_VECS * sizeof(vec)));
+}
+
 /* One step: w is the first panel's, x at its words. dtype, rows and panels are constants where this
  * and the next one are expanded. */
 static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const struct rows *x,
@@ -143,8 +142,7 @@ static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const str
         vec wv[TILE_ACCS];
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
-            const char *from = w + v / TILE_VECS * panel_bytes + v % TILE_VECS * sizeof(vec);
-            wv[v] = weights_of(vec_load((const float *)from), dtype, part);
+            wv[v] = weights_of(tile_weights(w, panel_bytes, v), dtype, part);
         }
         UNROLL
         for (uint32_t r = 0; r < rows; r++) {
@@ -178,9 +176,10 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
     vec acc[TILE_ACCS]; /* whole numbers of 32 bits */
     UNROLL
     for (uint32_t r = 0; r < rows; r++) {
+        vec offset = row_word(&head, r, 1);
         UNROLL
         for (uint32_t v = 0; v < vecs; v++) {
-            acc[r * vecs + v] = row_word(&head, r, 1);
+            acc[r * vecs + v] = vec_dot_int16(tile_weights(w, panel_bytes, v), offset);
         }
     }
     rows_advance(x, rows, TENSOR_INT8_HEAD);
@@ -188,12 +187,11 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
 #pragma GCC unroll 2 /* halves what a step costs besides its products */
     for (size_t k = 0; k < steps; k++, step += STEP_BYTES) {
         tile_step(step, panel_bytes, x, acc, dtype, rows, panels);
-        rows_advance(x, rows, INT8_PARTS);
+        rows_advance(x, rows, 1);
     }
     UNROLL
     for (uint32_t v = 0; v < vecs; v++) {
-        const char *from = w + v / TILE_VECS * panel_bytes + v % TILE_VECS * sizeof(vec);
-        vec scale = vec_load((const float *)from);
+        vec scale = vec_high_halves(tile_weights(w, panel_bytes, v));
         UNROLL
         for (uint32_t r = 0; r < rows; r++) {
             vec s = vec_mul(row_word(&head, r, 0), scale);
@@ -370,38 +368,42 @@ static void pack_bf16(void *out, const float *x, uint32_t n)
 }
 #endif
 
-/* Scale s = max |x| / 127, values round(x / s), offset -128 times their sum. What is not finite
- * gives a scale that is not a number. */
+/* Scale s of LEVELS from the least value, or 0, to the largest; bytes from there on. What is not
+ * finite gives a scale that is not a number. */
 static ALWAYS_INLINE void pack_group(char *out, const float *x, uint32_t n)
 {
     vec v[TENSOR_INT8_GROUP / VEC_LANES];
     const uint32_t vecs = TENSOR_INT8_GROUP / VEC_LANES;
-    vec max = vec_set1(0.0f);
+    const vec zeros = vec_set1(0.0f);
+    vec max = zeros;
+    vec above = zeros;
+    vec below = zeros;
     UNROLL
     for (uint32_t i = 0; i < vecs; i++) {
         uint32_t at = i * VEC_LANES;
-        v[i] = at + VEC_LANES <= n ? vec_load(x + at)
-               : at < n            ? vec_load_n(x + at, n - at)
-                                   : vec_set1(0.0f);
+        v[i] = at + VEC_LANES <= n ? vec_load(x + at) : at < n ? vec_load_n(x + at, n - at) : zeros;
         max = vec_max_bits(vec_abs(v[i]), max);
+        above = vec_max(v[i], above);
+        below = vec_max(vec_sub(zeros, v[i]), below);
     }
     float top = lane_max_bits(max);
-    vec inverse = vec_set1(top >= TENSOR_INT8_LEAST ? 127.0f / top : 0.0f);
-    vec sum = vec_set1(0.0f);
+    bool is_finite = top <= FLT_MAX;
+    const float levels = TENSOR_INT8_LEVELS;
+    float least = lane_max(below);
+    float scale = is_finite ? lane_max(above) / levels + least / levels : NAN;
+    float inverse = top >= TENSOR_INT8_LEAST ? 1.0f / scale : 0.0f;
+    const float zero = is_finite ? rintf(least * inverse) : 0.0f;
     UNROLL
     for (uint32_t i = 0; i < vecs; i++) {
-        v[i] = vec_round(vec_mul(v[i], inverse));
-        sum = vec_add(sum, v[i]);
         if (i * VEC_LANES < n) {
-            vec_store_int8(
-                out + (TENSOR_INT8_HEAD + i * VEC_LANES / 4 * INT8_PARTS) * sizeof(float), v[i]);
+            vec whole = vec_round(vec_mul(v[i], vec_set1(inverse)));
+            vec_store_bytes(out + TENSOR_INT8_HEAD * sizeof(float) + i * VEC_LANES,
+                            vec_add(whole, vec_set1(zero)));
         }
     }
-    bool is_finite = top <= FLT_MAX;
-    float scale = is_finite ? top / 127.0f : NAN;
-    int32_t offset = is_finite ? -128 * (int32_t)lane_sum(sum) : 0;
+    const int16_t offset[2] = {(int16_t)-zero, 0};
     memcpy(out, &scale, sizeof scale);
-    memcpy(out + sizeof scale, &offset, sizeof offset);
+    memcpy(out + sizeof scale, offset, sizeof offset);
 }
 
 static void pack_int8(void *out, const float *x, uint32_t n)

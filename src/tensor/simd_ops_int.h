@@ -23,10 +23,10 @@
  *
  *   BF16_PARTS  1: vec_dot_bf16(acc, w, x) takes a pair of each; operand rows are bf16
  *               2: vec_bf16_part(w, i) widens the even, then the odd inputs; operand rows are f32
- *   INT8_PARTS  1: vec_dot_int8(acc, w, x) takes four of each; operand rows are bytes
- *               2: vec_int8_part(w, i) widens inputs 0 and 2, then 1 and 3, to 16 bits; operand
- *               rows are 16 bits in that order
- *   vec_from_int(v), vec_store_bf16, vec_store_int8 (rounds to nearest even)
+ *   vec_dot_int8(acc, w, x)   four of each, x unsigned; pairs may be summed in 16 bits
+ *   vec_dot_int16(w, x)       two of each, signed
+ *   vec_high_halves(w)        of every four bytes, the low half zero
+ *   vec_from_int(v), vec_store_bf16, vec_store_bytes (of 0..255, rounds to nearest even)
  *
  * Order of operations (tensor.h promises that it depends on sizes only):
  *   matrix product  acc = bias (or 0), then acc = fma(x[k], w[k], acc) for k = 0, 1, ... K-1: one
@@ -705,7 +705,7 @@ static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
         for (uint32_t i = 0; i < SPIN_ACCS; i++) {
             acc[i] = accumulate(acc[i], w, x, dtype);
             PIN(acc[i]); /* else all sums were one */
-            if (dtype == TENSOR_INT8 && INT8_PARTS == 2) {
+            if (dtype == TENSOR_INT8) {
                 PIN(w); /* else one product served all of them */
             }
         }
@@ -743,21 +743,19 @@ static float read_floats(const float *x, size_t n)
 #if BF16_PARTS == 1
 #define SIMD_BF16_PRODUCT                                                                          \
     {                                                                                              \
-        matmul_bf16, pack_bf16, 1                                                                  \
+        matmul_bf16, pack_bf16                                                                     \
     }
 #else
 #define SIMD_BF16_PRODUCT                                                                          \
     {                                                                                              \
-        matmul_bf16, NULL, 2                                                                       \
+        matmul_bf16, NULL                                                                          \
     }
 #endif
 
 #define SIMD_OPS_TABLE(name)                                                                       \
     {                                                                                              \
         .isa = (name), .panel = PANEL, .side_panels = {ROW1_PANELS, ROW2_PANELS},                  \
-        .product = {{matmul_f32, NULL, 1},                                                         \
-                    SIMD_BF16_PRODUCT,                                                             \
-                    {matmul_int8, pack_int8, INT8_PARTS}},                                         \
+        .product = {{matmul_f32, NULL}, SIMD_BF16_PRODUCT, {matmul_int8, pack_int8}},              \
         .rms_norm = rms_norm, .layer_norm = layer_norm, .add = add, .silu_mul = silu_mul,          \
         .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .relu = relu, .silu = silu, .rope = rope,    \
         .attend = attend, .multiply_add = multiply_add, .read = read_floats,                       \

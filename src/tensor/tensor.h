@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "tensor/bf16.h"
 #include "tensor/pool.h"
 
 enum tensor_dtype { TENSOR_F32, TENSOR_BF16, TENSOR_INT8 };
@@ -37,9 +38,17 @@ static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
 /* int8: so many inputs share a scale, of weights as of an operand row; the last group of a row may
  * be shorter. An outlier costs precision in its own group alone. */
 #define TENSOR_INT8_GROUP 64
+/* Levels of weights on either side of 0, before they are rounded: of each, and of the sum of each
+ * pair of neighbours. A rounded pair sums to one more at most, and 255 times that fits 16 bits, in
+ * which AVX2 and AVX-512 sum pairs of products. */
+#define TENSOR_INT8_TOP  127
+#define TENSOR_INT8_PAIR (TENSOR_INT8_TOP + 1)
+_Static_assert(UINT8_MAX *TENSOR_INT8_PAIR <= INT16_MAX, "a pair of products fits 16 bits");
+/* Levels of operand rows, from the least of a group, or 0, to the largest, before rounding. */
+#define TENSOR_INT8_LEVELS 254
 /* 4-byte words before the values of a group of an operand row: scale and offset. */
 #define TENSOR_INT8_HEAD 2
-/* Groups whose largest size is below this count as zeros: 127 / size would be infinite. */
+/* Groups whose largest size is below this count as zeros: 1 / scale would be infinite. */
 #define TENSOR_INT8_LEAST 1e-36f
 
 static inline uint32_t tensor_groups(enum tensor_dtype dtype, uint32_t n_in)
@@ -56,8 +65,9 @@ static inline uint32_t tensor_groups(enum tensor_dtype dtype, uint32_t n_in)
  *
  *   f32   data[k][j]         = W[n + j][k]
  *   bf16  data[k / 2][j][2]  the same, rounded to nearest even, pairs of inputs side by side
- *   int8  data[k / 4][j][4]  128 + round(W[n + j][k] / scale), unsigned; before every group the
- *                            scales of its outputs: f32[j], max of |group| / 127
+ *   int8  data[k / 4][j][4]  round(W[n + j][k] / scale); before every group a word for each of
+ *                            its outputs: the scale, rounded up to bf16, in the high half, the
+ *                            sum of the group's values in the low half
  */
 struct packed_matrix {
     enum tensor_dtype dtype;
@@ -86,8 +96,8 @@ static inline size_t packed_index(const struct packed_matrix *m, size_t row, siz
     return (step * m->panel + lane) * inputs + k % inputs;
 }
 
-/* int8: where the scale of W[row][k]'s group stands in data, in floats. */
-static inline size_t packed_scale_index(const struct packed_matrix *m, size_t row, size_t k)
+/* int8: where the word before W[row][k]'s group stands in data, in words. */
+static inline size_t packed_head_index(const struct packed_matrix *m, size_t row, size_t k)
 {
     size_t lane = row % m->panel;
     size_t step = (row - lane) / m->panel * packed_steps(m->dtype, m->n_in) +
@@ -95,11 +105,23 @@ static inline size_t packed_scale_index(const struct packed_matrix *m, size_t ro
     return step * m->panel + lane;
 }
 
+/* Such a word's two halves. */
+static inline float packed_head_scale(uint32_t head)
+{
+    return bf16_to_f32((uint16_t)(head >> 16));
+}
+
+static inline int32_t packed_head_sum(uint32_t head)
+{
+    return (int16_t)(head & 0xFFFFU);
+}
+
 /*
  * T rows as a product takes them. Borrowed. int8: every group begins with its scale (f32) and an
- * offset (int32), -128 times the sum of its values, which takes the weights' 128 out:
+ * offset (int16, then 16 bits of 0), then come bytes u = round(x / scale) - offset. The sum of a
+ * group's weights takes the offset in again, and 0 is kept exactly:
  *
- *   sum_k x[k] W[k] = sum_groups scale_x scale_w (offset + sum_k q_x[k] q_w[k])
+ *   sum_k x[k] W[k] = sum_groups scale_x scale_w (offset sum_k q_w[k] + sum_k u[k] q_w[k])
  */
 struct operand {
     const void *data;
@@ -112,10 +134,9 @@ struct tensor_product {
      * [row, row + n_rows) of x and y. y: [T, ldy]. */
     void (*matmul)(float *y, size_t ldy, const struct operand *x, uint32_t row, uint32_t n_rows,
                    const struct packed_matrix *w, uint32_t panel_begin, uint32_t panel_end);
-    /* f32[n] as an operand row, in at most tensor_operand_bytes. A value that is not finite makes
-     * products that are not either. NULL: rows of f32 are taken as they are. */
+    /* f32[n] as an operand row, four bytes a step, in at most tensor_operand_bytes. A value that is
+     * not finite makes products that are not either. NULL: rows of f32 are taken as they are. */
     void (*pack_row)(void *out, const float *x, uint32_t n);
-    uint32_t parts; /* 4-byte words of an operand row per step */
 };
 
 /* Rows, and query heads (rows times heads), that one pass over keys and values may serve. */

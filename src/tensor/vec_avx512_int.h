@@ -115,6 +115,16 @@ static inline __m512i bits_of(vec v)
     return _mm512_castps_si512(v);
 }
 
+static inline vec vec_high_halves(vec w)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(bits_of(w), _mm512_set1_epi32((int)0xFFFF0000U)));
+}
+
+static inline vec vec_dot_int16(vec w, vec x)
+{
+    return _mm512_castsi512_ps(_mm512_madd_epi16(bits_of(w), bits_of(x)));
+}
+
 #if defined(__AVX512BF16__)
 #define BF16_PARTS 1
 
@@ -138,9 +148,7 @@ static inline void vec_store_bf16(void *p, vec v)
 
 static inline vec vec_bf16_part(vec w, uint32_t part)
 {
-    const __m512i high = _mm512_set1_epi32((int)0xFFFF0000U);
-    return _mm512_castsi512_ps(part == 0 ? _mm512_slli_epi32(bits_of(w), 16)
-                                         : _mm512_and_si512(bits_of(w), high));
+    return part == 0 ? _mm512_castsi512_ps(_mm512_slli_epi32(bits_of(w), 16)) : vec_high_halves(w);
 }
 
 static inline vec vec_dot_bf16(vec acc, vec w, vec x)
@@ -149,47 +157,21 @@ static inline vec vec_dot_bf16(vec acc, vec w, vec x)
 }
 #endif
 
-#if defined(__AVX512VNNI__)
-#define INT8_PARTS 1
-
-static inline vec vec_int8_part(vec w, uint32_t part)
-{
-    (void)part;
-    return w;
-}
-
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
 {
-    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits_of(acc), bits_of(w), bits_of(x)));
+#if defined(__AVX512VNNI__)
+    return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits_of(acc), bits_of(x), bits_of(w)));
+#else
+    __m512i pairs = _mm512_maddubs_epi16(bits_of(x), bits_of(w));
+    __m512i fours = _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+    return _mm512_castsi512_ps(_mm512_add_epi32(bits_of(acc), fours));
+#endif
 }
 
-static inline void vec_store_int8(void *p, vec v)
+static inline void vec_store_bytes(void *p, vec v)
 {
     _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
 }
-#else
-#define INT8_PARTS 2
-
-static inline vec vec_int8_part(vec w, uint32_t part)
-{
-    const __m512i low = _mm512_set1_epi16(0xFF);
-    return _mm512_castsi512_ps(part == 0 ? _mm512_and_si512(bits_of(w), low)
-                                         : _mm512_srli_epi16(bits_of(w), 8));
-}
-
-static inline vec vec_dot_int8(vec acc, vec w, vec x)
-{
-    __m512i products = _mm512_madd_epi16(bits_of(w), bits_of(x));
-    return _mm512_castsi512_ps(_mm512_add_epi32(bits_of(acc), products));
-}
-
-static inline void vec_store_int8(void *p, vec v)
-{
-    __m256i narrow = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v));
-    narrow = _mm256_shufflelo_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0));
-    _mm256_storeu_si256(p, _mm256_shufflehi_epi16(narrow, _MM_SHUFFLE(3, 1, 2, 0)));
-}
-#endif
 
 static inline vec vec_from_int(vec v)
 {

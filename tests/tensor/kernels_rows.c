@@ -202,23 +202,16 @@ static double time_op(const struct tensor_ops *ops, const struct row_op *op)
     return best / N_ROWS;
 }
 
-/* int8 operand rows: as tensor.h says, with bytes where a step of four inputs takes one word, and
- * 16 bits where it takes two: inputs 0 and 2 in the first, 1 and 3 in the second. */
-static float operand_int8(const char *row, uint32_t parts, uint32_t k)
+/* int8 operand rows, as tensor.h says. */
+static float operand_int8(const char *row, uint32_t k)
 {
     const size_t head = TENSOR_INT8_HEAD * sizeof(float);
-    const size_t group = head + (size_t)TENSOR_INT8_GROUP * parts;
-    const char *at = row + k / TENSOR_INT8_GROUP * group;
-    uint32_t i = k % TENSOR_INT8_GROUP;
+    const char *at = row + k / TENSOR_INT8_GROUP * (head + TENSOR_INT8_GROUP);
     float scale;
+    int16_t offset;
     memcpy(&scale, at, sizeof scale);
-    if (parts == 1) {
-        return scale * (float)((const int8_t *)at)[head + i];
-    }
-    int16_t value;
-    memcpy(&value, at + head + (size_t)(i / 4 * 4 + i % 2 * 2 + i % 4 / 2) * sizeof value,
-           sizeof value);
-    return scale * (float)value;
+    memcpy(&offset, at + sizeof scale, sizeof offset);
+    return scale * (float)(offset + ((const uint8_t *)at)[head + k % TENSOR_INT8_GROUP]);
 }
 
 static float operand_bf16(const char *row, uint32_t k)
@@ -246,7 +239,7 @@ static uint32_t result_of(const struct tensor_ops *ops, const struct row_op *op,
         const char *row = (const char *)made;
         out[k] = product->pack_row == NULL  ? to_bf16(room.x[k])
                  : op->dtype == TENSOR_BF16 ? operand_bf16(row, k)
-                                            : operand_int8(row, product->parts, k);
+                                            : operand_int8(row, k);
     }
     return op->n;
 }

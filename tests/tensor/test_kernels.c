@@ -95,18 +95,30 @@ static float group_top(const float *x, uint32_t n)
     return top;
 }
 
+/* The scale of a group of inputs that has n values at most: 254 levels, 0 among them. */
+static float group_scale(const float *x, uint32_t n)
+{
+    float above = 0.0f;
+    float below = 0.0f;
+    for (uint32_t k = 0; k < n && k < TENSOR_INT8_GROUP; k++) {
+        above = fmaxf(above, x[k]);
+        below = fmaxf(below, -x[k]);
+    }
+    return above / 254.0f + below / 254.0f;
+}
+
 /* A row of n inputs as the products of a dtype see it. */
 static void round_inputs(const struct tensor_ops *ops, enum tensor_dtype dtype, const float *x,
                          uint32_t n, double *out)
 {
-    float top = 0.0f;
+    float scale = 0.0f;
     for (uint32_t k = 0; k < n; k++) {
         out[k] = (double)x[k];
-        top = k % TENSOR_INT8_GROUP == 0 ? group_top(x + k, n - k) : top;
+        scale = k % TENSOR_INT8_GROUP == 0 ? group_scale(x + k, n - k) : scale;
         if (dtype == TENSOR_BF16 && ops->product[dtype].pack_row != NULL) {
             out[k] = (double)to_bf16(x[k]);
         } else if (dtype == TENSOR_INT8) {
-            out[k] = (double)(rintf(x[k] * (127.0f / top)) * (top / 127.0f));
+            out[k] = (double)(rintf(x[k] * (1.0f / scale)) * scale);
         }
     }
 }
@@ -222,37 +234,82 @@ static void products_match_double_precision(void **state)
     exact_end(&tall);
 }
 
-/* The largest sums there are: +-127 everywhere, where sums of pairs in 16 bits would saturate. */
+/* The largest sums there are, where a pair of products could saturate 16 bits: weights of a scale
+ * of 1 whose pairs sum to 127 of either sign, and inputs whose bytes are 0 or 254. */
+static const float extreme_weights[][2] = {{127.0f, 0.0f},   {64.0f, 63.0f},   {127.0f, -127.0f},
+                                           {-0.0f, -127.0f}, {-63.0f, -64.0f}, {-127.0f, 127.0f}};
+static const float extreme_inputs[][2] = {{254.0f, 254.0f}, {-254.0f, -254.0f}, {127.0f, -127.0f},
+                                          {-254.0f, 0.0f},  {0.0f, 254.0f},     {0.0f, 0.0f}};
+
 static void int8_extremes_are_exact(void **state)
 {
     (void)state;
-    const uint32_t K = 512;
-    const uint32_t N = 70;
-    struct guarded x = guarded_alloc((size_t)4 * K);
+    enum { K = 512, N = 70, T = COUNT(extreme_inputs), W = COUNT(extreme_weights) };
+    struct guarded x = guarded_alloc((size_t)T * K);
     struct guarded w = guarded_alloc((size_t)N * K);
-    float y[4 * 70];
+    float y[T * N];
     for (size_t k = 0; k < K; k++) {
-        const float inputs[4] = {127.0f, -127.0f, k % 2 == 0 ? 127.0f : -127.0f, 0.0f};
-        for (size_t t = 0; t < 4; t++) {
-            x.at[t * K + k] = inputs[t];
+        for (size_t t = 0; t < T; t++) {
+            x.at[t * K + k] = extreme_inputs[t][k % 2];
         }
         for (size_t n = 0; n < N; n++) {
-            w.at[n * K + k] = n % 3 == 0 ? 127.0f : n % 3 == 1 ? -127.0f : inputs[2];
+            w.at[n * K + k] = extreme_weights[n % W][k % 2];
+        }
+    }
+    for (size_t n = 0; n < N; n++) { /* every group has a 127, so that its scale is 1 */
+        for (size_t k = 0; k < K; k += TENSOR_INT8_GROUP) {
+            w.at[n * K + k] = extreme_weights[n % W][0] < 0.0f ? -127.0f : 127.0f;
+            w.at[n * K + k + 1] = 0.0f;
         }
     }
     for (uint32_t i = 0; i < n_isas; i++) {
         struct packed_matrix m = pack(isas[i], TENSOR_INT8, N, K, w.at, NULL);
-        multiply(isas[i], y, N, x.at, K, 4, &m);
-        for (size_t n = 0; n < N; n++) {
-            const float all = 127.0f * 127.0f * (float)K;
-            const float of_alternating = n % 3 == 2 ? all : 0.0f;
-            const float of_equal = n % 3 == 0 ? all : n % 3 == 1 ? -all : 0.0f;
-            assert_true(y[n] == of_equal && y[N + n] == -of_equal);
-            assert_true(y[2 * N + n] == of_alternating && y[3 * N + n] == 0.0f);
+        multiply(isas[i], y, N, x.at, K, T, &m);
+        for (size_t i_y = 0; i_y < (size_t)T * N; i_y++) {
+            const float *in = extreme_inputs[i_y / N];
+            const float *of = w.at + i_y % N * K;
+            float want = 0.0f;
+            for (size_t k = 0; k < K; k++) {
+                want += in[k % 2] * of[k];
+            }
+            if (!(y[i_y] == want)) {
+                fail_msg("%s: inputs %g %g, weights %g %g: %g, not %g", isas[i]->isa, (double)in[0],
+                         (double)in[1], (double)of[2], (double)of[3], (double)y[i_y], (double)want);
+            }
         }
         packed_deinit(&m);
     }
     guarded_free(&x);
+    guarded_free(&w);
+}
+
+/* No pair of weights as they are kept may sum to more than 16 bits hold of its products, whatever
+ * the weights. */
+static void int8_pairs_never_saturate(void **state)
+{
+    (void)state;
+    enum { K = 4096, N = 17 };
+    struct guarded w = guarded_normal((size_t)N * K, 1.0, 77);
+    for (size_t k = 0; k < K; k++) {
+        w.at[k] = 3e38f;                                    /* the sum of a pair is infinite */
+        w.at[K + k] = k % 2 == 0 ? 1.0f : -1.0f;            /* pairs bind nothing */
+        w.at[2 * K + k] = 1.0f + (float)(k % 7) * 0x1p-20f; /* at the bound, by rounding */
+        w.at[3 * K + k] = k % 64 == 5 || k % 64 == 4 ? -126.5f : 0.5f;
+    }
+    int32_t most = 0;
+    struct packed_matrix m = pack(isas[0], TENSOR_INT8, N, K, w.at, NULL);
+    for (size_t n = 0; n < N; n++) {
+        for (size_t k = 0; k < K; k += 2) {
+            const int8_t *q = (const int8_t *)m.data + packed_index(&m, n, k);
+            int32_t sum = abs(q[0] + q[1]);
+            most = sum > most ? sum : most;
+            assert_in_range(abs(q[0]), 0, TENSOR_INT8_TOP);
+            assert_in_range(abs(q[1]), 0, TENSOR_INT8_TOP);
+        }
+    }
+    assert_in_range(most, TENSOR_INT8_PAIR - 1, TENSOR_INT8_PAIR);
+    assert_true(2 * TENSOR_INT8_TOP * most <= INT16_MAX);
+    packed_deinit(&m);
     guarded_free(&w);
 }
 
@@ -448,12 +505,19 @@ static void check_placed(const struct packed_matrix *whole, const struct tensor_
     mem_free(memory);
 }
 
-/* What may be lost of a weight whose group's largest size is `top`. */
-static float rounding_of(enum tensor_dtype dtype, float w, float top)
+/* What may be lost of weight k of a row of n: of int8 half the scale that its group's largest size,
+ * or largest pair, asks for; in bf16 a scale is up to 1/128 larger. */
+static float rounding_of(enum tensor_dtype dtype, const float *row, uint32_t k, uint32_t n)
 {
-    return dtype == TENSOR_F32    ? 0.0f
-           : dtype == TENSOR_BF16 ? fabsf(w) / 256.0f
-                                  : top / 127.0f * 0.5001f;
+    if (dtype != TENSOR_INT8) {
+        return dtype == TENSOR_F32 ? 0.0f : fabsf(row[k]) / 256.0f;
+    }
+    uint32_t group = k / TENSOR_INT8_GROUP * TENSOR_INT8_GROUP;
+    float scale = group_top(row + group, n - group) / 127.0f;
+    for (uint32_t i = group; i < n && i < group + TENSOR_INT8_GROUP; i += 2) {
+        scale = fmaxf(scale, fabsf(row[i] + row[i + 1]) / 127.0f);
+    }
+    return scale * (1.0f + 1.0f / 128.0f) * 0.5001f;
 }
 
 static void check_packing(const struct tensor_ops *ops, enum tensor_dtype dtype, const float *w,
@@ -477,9 +541,7 @@ static void check_packing(const struct tensor_ops *ops, enum tensor_dtype dtype,
         const float *want = w + (size_t)r * K;
         packed_get_row(&whole, r, row);
         for (uint32_t k = 0; k < K; k++) {
-            uint32_t group = k / TENSOR_INT8_GROUP * TENSOR_INT8_GROUP;
-            float top = group_top(want + group, K - group);
-            assert_true(fabsf(row[k] - want[k]) <= rounding_of(dtype, want[k], top));
+            assert_true(fabsf(row[k] - want[k]) <= rounding_of(dtype, want, k, K));
         }
     }
     packed_deinit(&whole);
@@ -614,6 +676,7 @@ int main(void)
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_bad_row_stays_alone),
         cmocka_unit_test(int8_extremes_are_exact),
+        cmocka_unit_test(int8_pairs_never_saturate),
         cmocka_unit_test(int8_of_next_to_nothing_is_nothing),
         cmocka_unit_test(limits_do_what_they_count),
         cmocka_unit_test(odd_matrices_stay_in_f32),
