@@ -153,11 +153,21 @@ static inline vec vec_dot_int16(vec w, vec x)
     return _mm256_castsi256_ps(_mm256_madd_epi16(bits_of(w), bits_of(x)));
 }
 
+static inline __m256i sum_pairs(vec acc, __m256i pairs)
+{
+    return _mm256_add_epi32(bits_of(acc), _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
 {
-    __m256i pairs = _mm256_maddubs_epi16(bits_of(x), bits_of(w));
-    __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    return _mm256_castsi256_ps(_mm256_add_epi32(bits_of(acc), fours));
+    return _mm256_castsi256_ps(sum_pairs(acc, _mm256_maddubs_epi16(bits_of(x), bits_of(w))));
+}
+
+static inline vec vec_dot_int8_twice(vec acc, vec w0, vec x0, vec w1, vec x1)
+{
+    __m256i first = _mm256_maddubs_epi16(bits_of(x0), bits_of(w0));
+    __m256i second = _mm256_maddubs_epi16(bits_of(x1), bits_of(w1));
+    return _mm256_castsi256_ps(sum_pairs(acc, _mm256_add_epi16(first, second)));
 }
 
 static inline vec vec_from_int(vec v)
@@ -174,8 +184,7 @@ static inline void vec_store_bytes(void *p, vec v)
 }
 
 #define TILE_ROWS      6
-#define BF16_TILE_ROWS 5 /* widening, and whole numbers' products, need registers besides */
-#define INT8_TILE_ROWS 4
+#define BF16_TILE_ROWS 5 /* widening needs registers besides */
 #define TILE_STEPS     320
 
 #include "tensor/simd_ops_int.h"

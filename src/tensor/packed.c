@@ -153,13 +153,21 @@ static float largest(const float *x, size_t n)
     return size;
 }
 
-/* Half the largest size of a sum of neighbours: halves, because a sum may be infinite. */
-static float largest_half_pair(const float *x, size_t n)
+/* A quarter of the largest sum of the positive or of the negative values of four that are summed
+ * together (TENSOR_INT8_FOUR): a quarter, because a sum may be infinite. n: a multiple of 4. */
+static float largest_quarter_of_four(const float *x, size_t n)
 {
+    float above[TENSOR_INT8_GROUP / 4] = {0.0f};
+    float below[TENSOR_INT8_GROUP / 4] = {0.0f};
     float top = 0.0f;
-    for (size_t i = 0; i < n; i += 2) {
-        float half = fabsf(0.5f * x[i] + 0.5f * x[i + 1]);
-        top = half > top ? half : top;
+    for (size_t i = 0; i < n; i++) {
+        size_t four = i / 8 * 2 + i / 2 % 2;
+        above[four] += 0.25f * (x[i] > 0.0f ? x[i] : 0.0f);
+        below[four] -= 0.25f * (x[i] < 0.0f ? x[i] : 0.0f);
+    }
+    for (size_t i = 0; i < sizeof above / sizeof above[0]; i++) {
+        float larger = above[i] > below[i] ? above[i] : below[i];
+        top = larger > top ? larger : top;
     }
     return top;
 }
@@ -181,9 +189,9 @@ static uint32_t bf16_above(float x)
 static uint32_t quantise(int8_t *out, const float *x, size_t n)
 {
     float top = largest(x, n);
-    float of_pairs = largest_half_pair(x, n) / (0.5f * INT8_TOP);
+    float of_fours = largest_quarter_of_four(x, n) / (0.25f * TENSOR_INT8_FOUR);
     float least = top / INT8_TOP;
-    uint32_t head = bf16_above(of_pairs > least ? of_pairs : least);
+    uint32_t head = bf16_above(of_fours > least ? of_fours : least);
     float inverse = top >= TENSOR_INT8_LEAST ? 1.0f / packed_head_scale(head) : 0.0f;
     int32_t sum = 0;
     for (size_t i = 0; i < n; i++) {

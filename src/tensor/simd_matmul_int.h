@@ -159,6 +159,33 @@ static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const str
     }
 }
 
+/* Two steps of int8. */
+static ALWAYS_INLINE void tile_two_steps(const char *w, size_t panel_bytes, const struct rows *x,
+                                         vec *acc, const uint32_t rows, const uint32_t panels)
+{
+    const uint32_t vecs = panels * TILE_VECS;
+    vec first[TILE_ACCS];
+    vec second[TILE_ACCS];
+    UNROLL
+    for (uint32_t v = 0; v < vecs; v++) {
+        first[v] = tile_weights(w, panel_bytes, v);
+        second[v] = tile_weights(w + STEP_BYTES, panel_bytes, v);
+    }
+    UNROLL
+    for (uint32_t r = 0; r < rows; r++) {
+        vec x0 = row_word(x, r, 0);
+        vec x1 = row_word(x, r, 1);
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            acc[r * vecs + v] = vec_dot_int8_twice(acc[r * vecs + v], first[v], x0, second[v], x1);
+        }
+        UNROLL
+        for (uint32_t v = 0; v < vecs; v++) {
+            PIN(acc[r * vecs + v]);
+        }
+    }
+}
+
 /* Steps of one chunk; int8: with what stands before them, a group. Moves x behind them. */
 static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct rows *x,
                                      size_t steps, vec *sum, const enum tensor_dtype dtype,
@@ -184,8 +211,11 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
     }
     rows_advance(x, rows, TENSOR_INT8_HEAD);
     const char *step = w + STEP_BYTES;
-#pragma GCC unroll 2 /* halves what a step costs besides its products */
-    for (size_t k = 0; k < steps; k++, step += STEP_BYTES) {
+    for (size_t k = 0; k + 2 <= steps; k += 2, step += 2 * STEP_BYTES) {
+        tile_two_steps(step, panel_bytes, x, acc, rows, panels);
+        rows_advance(x, rows, 2);
+    }
+    if (steps % 2 != 0) {
         tile_step(step, panel_bytes, x, acc, dtype, rows, panels);
         rows_advance(x, rows, 1);
     }
@@ -288,9 +318,7 @@ static ALWAYS_INLINE void many_rows(const struct tile *whole, const enum tensor_
                                     uint32_t n_rows)
 {
     struct tile t = *whole;
-    const uint32_t tile_rows = dtype == TENSOR_INT8   ? INT8_TILE_ROWS
-                               : dtype == TENSOR_BF16 ? BF16_TILE_ROWS
-                                                      : TILE_ROWS;
+    const uint32_t tile_rows = dtype == TENSOR_BF16 ? BF16_TILE_ROWS : TILE_ROWS;
     uint32_t n_tiles = (n_rows - 1) / tile_rows + 1;
     uint32_t step_lines = CHUNK_STEPS * STEP_BYTES / CACHE_LINE;
     t.fetch_lines = (step_lines + n_tiles - 1) / n_tiles;

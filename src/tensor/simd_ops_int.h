@@ -23,7 +23,8 @@
  *
  *   BF16_PARTS  1: vec_dot_bf16(acc, w, x) takes a pair of each; operand rows are bf16
  *               2: vec_bf16_part(w, i) widens the even, then the odd inputs; operand rows are f32
- *   vec_dot_int8(acc, w, x)   four of each, x unsigned; pairs may be summed in 16 bits
+ *   vec_dot_int8(acc, w, x)   four of each, x unsigned
+ *   vec_dot_int8_twice        the same of two steps; fours may be summed in 16 bits (tensor.h)
  *   vec_dot_int16(w, x)       two of each, signed
  *   vec_high_halves(w)        of every four bytes, the low half zero
  *   vec_from_int(v), vec_store_bf16, vec_store_bytes (of 0..255, rounds to nearest even)
@@ -688,8 +689,9 @@ static void attend(const struct tensor_attention *a)
 
 static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
 {
+    const uint64_t steps = dtype == TENSOR_INT8 ? 2 : 1;
     const uint64_t round =
-        (uint64_t)SPIN_ACCS * VEC_LANES * tensor_step_inputs(dtype) / parts_of(dtype);
+        steps * SPIN_ACCS * VEC_LANES * tensor_step_inputs(dtype) / parts_of(dtype);
     uint64_t rounds = n / round + 1;
     vec acc[SPIN_ACCS];
     vec w = vec_set1(0.0f);
@@ -703,11 +705,15 @@ static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
     for (uint64_t r = 0; r < rounds; r++) {
         UNROLL
         for (uint32_t i = 0; i < SPIN_ACCS; i++) {
-            acc[i] = accumulate(acc[i], w, x, dtype);
-            PIN(acc[i]); /* else all sums were one */
             if (dtype == TENSOR_INT8) {
-                PIN(w); /* else one product served all of them */
+                vec second = w;
+                PIN(second); /* else a product served twice, or for all sums */
+                acc[i] = vec_dot_int8_twice(acc[i], w, x, second, x);
+                PIN(w);
+            } else {
+                acc[i] = accumulate(acc[i], w, x, dtype);
             }
+            PIN(acc[i]); /* else all sums were one */
         }
     }
     return rounds * round;

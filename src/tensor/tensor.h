@@ -38,14 +38,15 @@ static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
 /* int8: so many inputs share a scale, of weights as of an operand row; the last group of a row may
  * be shorter. An outlier costs precision in its own group alone. */
 #define TENSOR_INT8_GROUP 64
-/* Levels of weights on either side of 0, before they are rounded: of each, and of the sum of each
- * pair of neighbours. A rounded pair sums to one more at most, and 255 times that fits 16 bits, in
- * which AVX2 and AVX-512 sum pairs of products. */
-#define TENSOR_INT8_TOP  127
-#define TENSOR_INT8_PAIR (TENSOR_INT8_TOP + 1)
-_Static_assert(UINT8_MAX *TENSOR_INT8_PAIR <= INT16_MAX, "a pair of products fits 16 bits");
-/* Levels of operand rows, from the least of a group, or 0, to the largest, before rounding. */
-#define TENSOR_INT8_LEVELS 254
+/* Levels of weights on either side of 0, and of operand rows from the least value of a group, or 0,
+ * to the largest; before rounding, which adds one to the latter at most. */
+#define TENSOR_INT8_TOP    127
+#define TENSOR_INT8_LEVELS 196
+/* AVX2 and AVX-512 sum four products in 16 bits: of inputs 0, 1, 4 and 5 or 2, 3, 6 and 7 of eight.
+ * So the positive weights of four, and the negative ones, sum to no more than FOUR levels; rounding
+ * adds half a level to each. */
+#define TENSOR_INT8_FOUR 164
+_Static_assert((TENSOR_INT8_LEVELS + 1) * (TENSOR_INT8_FOUR + 2) <= INT16_MAX, "products fit");
 /* 4-byte words before the values of a group of an operand row: scale and offset. */
 #define TENSOR_INT8_HEAD 2
 /* Groups whose largest size is below this count as zeros: 1 / scale would be infinite. */

@@ -157,16 +157,34 @@ static inline vec vec_dot_bf16(vec acc, vec w, vec x)
 }
 #endif
 
+#if defined(__AVX512VNNI__)
 static inline vec vec_dot_int8(vec acc, vec w, vec x)
 {
-#if defined(__AVX512VNNI__)
     return _mm512_castsi512_ps(_mm512_dpbusd_epi32(bits_of(acc), bits_of(x), bits_of(w)));
-#else
-    __m512i pairs = _mm512_maddubs_epi16(bits_of(x), bits_of(w));
-    __m512i fours = _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
-    return _mm512_castsi512_ps(_mm512_add_epi32(bits_of(acc), fours));
-#endif
 }
+
+static inline vec vec_dot_int8_twice(vec acc, vec w0, vec x0, vec w1, vec x1)
+{
+    return vec_dot_int8(vec_dot_int8(acc, w0, x0), w1, x1);
+}
+#else
+static inline __m512i sum_pairs(vec acc, __m512i pairs)
+{
+    return _mm512_add_epi32(bits_of(acc), _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+
+static inline vec vec_dot_int8(vec acc, vec w, vec x)
+{
+    return _mm512_castsi512_ps(sum_pairs(acc, _mm512_maddubs_epi16(bits_of(x), bits_of(w))));
+}
+
+static inline vec vec_dot_int8_twice(vec acc, vec w0, vec x0, vec w1, vec x1)
+{
+    __m512i first = _mm512_maddubs_epi16(bits_of(x0), bits_of(w0));
+    __m512i second = _mm512_maddubs_epi16(bits_of(x1), bits_of(w1));
+    return _mm512_castsi512_ps(sum_pairs(acc, _mm512_add_epi16(first, second)));
+}
+#endif
 
 static inline void vec_store_bytes(void *p, vec v)
 {
@@ -180,5 +198,4 @@ static inline vec vec_from_int(vec v)
 
 #define TILE_ROWS      12
 #define BF16_TILE_ROWS 12
-#define INT8_TILE_ROWS 12
 #define TILE_STEPS     256

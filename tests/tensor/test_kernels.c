@@ -95,7 +95,7 @@ static float group_top(const float *x, uint32_t n)
     return top;
 }
 
-/* The scale of a group of inputs that has n values at most: 254 levels, 0 among them. */
+/* The scale of a group of inputs that has n values at most: 196 levels, 0 among them. */
 static float group_scale(const float *x, uint32_t n)
 {
     float above = 0.0f;
@@ -104,7 +104,7 @@ static float group_scale(const float *x, uint32_t n)
         above = fmaxf(above, x[k]);
         below = fmaxf(below, -x[k]);
     }
-    return above / 254.0f + below / 254.0f;
+    return above / 196.0f + below / 196.0f;
 }
 
 /* A row of n inputs as the products of a dtype see it. */
@@ -234,12 +234,18 @@ static void products_match_double_precision(void **state)
     exact_end(&tall);
 }
 
-/* The largest sums there are, where a pair of products could saturate 16 bits: weights of a scale
- * of 1 whose pairs sum to 127 of either sign, and inputs whose bytes are 0 or 254. */
-static const float extreme_weights[][2] = {{127.0f, 0.0f},   {64.0f, 63.0f},   {127.0f, -127.0f},
-                                           {-0.0f, -127.0f}, {-63.0f, -64.0f}, {-127.0f, 127.0f}};
-static const float extreme_inputs[][2] = {{254.0f, 254.0f}, {-254.0f, -254.0f}, {127.0f, -127.0f},
-                                          {-254.0f, 0.0f},  {0.0f, 254.0f},     {0.0f, 0.0f}};
+/* The largest sums there are, where products could saturate 16 bits: weights of a scale of 1 whose
+ * fours sum to 164 of either sign, by 8 inputs, and inputs whose bytes are 0 or 196. */
+static const float extreme_weights[][8] = {
+    {127.0f, 37.0f, 82.0f, 82.0f},                           /* the first pair of each four */
+    {127.0f, 0.0f, 41.0f, 41.0f, 37.0f, 0.0f, 41.0f, 41.0f}, /* both */
+    {127.0f, -127.0f, 82.0f, -82.0f, 37.0f, -37.0f, 82.0f, -82.0f},
+    {-127.0f, -37.0f, -82.0f, -82.0f},
+    {-127.0f, 0.0f, -41.0f, -41.0f, -37.0f, 0.0f, -41.0f, -41.0f},
+    {-127.0f, 127.0f, -82.0f, 82.0f, -37.0f, 37.0f, -82.0f, 82.0f},
+};
+static const float extreme_inputs[][2] = {{196.0f, 196.0f}, {-196.0f, -196.0f}, {98.0f, -98.0f},
+                                          {-196.0f, 0.0f},  {0.0f, 196.0f},     {0.0f, 0.0f}};
 
 static void int8_extremes_are_exact(void **state)
 {
@@ -253,13 +259,7 @@ static void int8_extremes_are_exact(void **state)
             x.at[t * K + k] = extreme_inputs[t][k % 2];
         }
         for (size_t n = 0; n < N; n++) {
-            w.at[n * K + k] = extreme_weights[n % W][k % 2];
-        }
-    }
-    for (size_t n = 0; n < N; n++) { /* every group has a 127, so that its scale is 1 */
-        for (size_t k = 0; k < K; k += TENSOR_INT8_GROUP) {
-            w.at[n * K + k] = extreme_weights[n % W][0] < 0.0f ? -127.0f : 127.0f;
-            w.at[n * K + k + 1] = 0.0f;
+            w.at[n * K + k] = extreme_weights[n % W][k % 8];
         }
     }
     for (uint32_t i = 0; i < n_isas; i++) {
@@ -273,8 +273,9 @@ static void int8_extremes_are_exact(void **state)
                 want += in[k % 2] * of[k];
             }
             if (!(y[i_y] == want)) {
-                fail_msg("%s: inputs %g %g, weights %g %g: %g, not %g", isas[i]->isa, (double)in[0],
-                         (double)in[1], (double)of[2], (double)of[3], (double)y[i_y], (double)want);
+                fail_msg("%s: inputs %g %g, weights %g %g ...: %g, not %g", isas[i]->isa,
+                         (double)in[0], (double)in[1], (double)of[0], (double)of[1], (double)y[i_y],
+                         (double)want);
             }
         }
         packed_deinit(&m);
@@ -283,32 +284,44 @@ static void int8_extremes_are_exact(void **state)
     guarded_free(&w);
 }
 
-/* No pair of weights as they are kept may sum to more than 16 bits hold of its products, whatever
- * the weights. */
-static void int8_pairs_never_saturate(void **state)
+/* The most that the positive weights, or the negative ones, of four inputs sum to, as kept: those
+ * whose products are summed in 16 bits. k: the first of them. */
+static int32_t sum_of_four(const struct packed_matrix *m, size_t n, size_t k)
+{
+    static const size_t of[4] = {0, 1, 4, 5};
+    int32_t above = 0;
+    int32_t below = 0;
+    for (size_t i = 0; i < 4 && k + of[i] < m->n_in; i++) {
+        int32_t q = ((const int8_t *)m->data)[packed_index(m, n, k + of[i])];
+        assert_in_range(abs(q), 0, TENSOR_INT8_TOP);
+        above += q > 0 ? q : 0;
+        below -= q < 0 ? q : 0;
+    }
+    return above > below ? above : below;
+}
+
+/* Whatever the weights. */
+static void int8_fours_never_saturate(void **state)
 {
     (void)state;
-    enum { K = 4096, N = 17 };
+    enum { K = 4092, N = 17 }; /* the last group ends within eight */
     struct guarded w = guarded_normal((size_t)N * K, 1.0, 77);
     for (size_t k = 0; k < K; k++) {
-        w.at[k] = 3e38f;                                    /* the sum of a pair is infinite */
-        w.at[K + k] = k % 2 == 0 ? 1.0f : -1.0f;            /* pairs bind nothing */
+        w.at[k] = 3e38f;                                    /* a sum is infinite */
+        w.at[K + k] = k % 64 == 7 ? 1.0f : 0.0f;            /* fours bind nothing */
         w.at[2 * K + k] = 1.0f + (float)(k % 7) * 0x1p-20f; /* at the bound, by rounding */
-        w.at[3 * K + k] = k % 64 == 5 || k % 64 == 4 ? -126.5f : 0.5f;
+        w.at[3 * K + k] = k % 64 < 6 ? -126.5f : 40.5f;
     }
     int32_t most = 0;
     struct packed_matrix m = pack(isas[0], TENSOR_INT8, N, K, w.at, NULL);
     for (size_t n = 0; n < N; n++) {
-        for (size_t k = 0; k < K; k += 2) {
-            const int8_t *q = (const int8_t *)m.data + packed_index(&m, n, k);
-            int32_t sum = abs(q[0] + q[1]);
+        for (size_t k = 0; k < K; k += k % 4 == 0 ? 2 : 6) {
+            int32_t sum = sum_of_four(&m, n, k);
             most = sum > most ? sum : most;
-            assert_in_range(abs(q[0]), 0, TENSOR_INT8_TOP);
-            assert_in_range(abs(q[1]), 0, TENSOR_INT8_TOP);
         }
     }
-    assert_in_range(most, TENSOR_INT8_PAIR - 1, TENSOR_INT8_PAIR);
-    assert_true(2 * TENSOR_INT8_TOP * most <= INT16_MAX);
+    assert_in_range(most, TENSOR_INT8_FOUR, TENSOR_INT8_FOUR + 2);
+    assert_true((TENSOR_INT8_LEVELS + 1) * most <= INT16_MAX);
     packed_deinit(&m);
     guarded_free(&w);
 }
@@ -506,7 +519,7 @@ static void check_placed(const struct packed_matrix *whole, const struct tensor_
 }
 
 /* What may be lost of weight k of a row of n: of int8 half the scale that its group's largest size,
- * or largest pair, asks for; in bf16 a scale is up to 1/128 larger. */
+ * or largest sum of four, asks for; in bf16 a scale is up to 1/128 larger. */
 static float rounding_of(enum tensor_dtype dtype, const float *row, uint32_t k, uint32_t n)
 {
     if (dtype != TENSOR_INT8) {
@@ -514,8 +527,17 @@ static float rounding_of(enum tensor_dtype dtype, const float *row, uint32_t k, 
     }
     uint32_t group = k / TENSOR_INT8_GROUP * TENSOR_INT8_GROUP;
     float scale = group_top(row + group, n - group) / 127.0f;
-    for (uint32_t i = group; i < n && i < group + TENSOR_INT8_GROUP; i += 2) {
-        scale = fmaxf(scale, fabsf(row[i] + row[i + 1]) / 127.0f);
+    for (uint32_t i = group; i < n && i < group + TENSOR_INT8_GROUP; i += i % 4 == 0 ? 2 : 6) {
+        bool is_cut = i + 4 >= n; /* the last group ends within eight */
+        float four[4] = {row[i], row[i + 1], is_cut ? 0.0f : row[i + 4],
+                         is_cut ? 0.0f : row[i + 5]};
+        float above = 0.0f;
+        float below = 0.0f;
+        for (uint32_t j = 0; j < 4; j++) {
+            above += fmaxf(four[j], 0.0f);
+            below += fmaxf(-four[j], 0.0f);
+        }
+        scale = fmaxf(scale, fmaxf(above, below) / 164.0f);
     }
     return scale * (1.0f + 1.0f / 128.0f) * 0.5001f;
 }
@@ -567,7 +589,7 @@ static void limits_do_what_they_count(void **state)
     x.at[255] = 100.0f;
     for (uint32_t i = 0; i < n_isas; i++) {
         for (enum tensor_dtype d = 0; d < TENSOR_DTYPES; d++) {
-            assert_in_range(isas[i]->multiply_add(d, 100000), 100000, 101000);
+            assert_in_range(isas[i]->multiply_add(d, 1000000), 1000000, 1010000);
         }
         assert_true(isas[i]->read(x.at, 256) == 100.0f);
     }
@@ -676,7 +698,7 @@ int main(void)
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_bad_row_stays_alone),
         cmocka_unit_test(int8_extremes_are_exact),
-        cmocka_unit_test(int8_pairs_never_saturate),
+        cmocka_unit_test(int8_fours_never_saturate),
         cmocka_unit_test(int8_of_next_to_nothing_is_nothing),
         cmocka_unit_test(limits_do_what_they_count),
         cmocka_unit_test(odd_matrices_stay_in_f32),
