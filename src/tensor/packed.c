@@ -154,19 +154,23 @@ static float largest(const float *x, size_t n)
 }
 
 /* A quarter of the largest sum of the positive or of the negative values of four that are summed
- * together (TENSOR_INT8_FOUR): a quarter, because a sum may be infinite. n: a multiple of 4. */
+ * together (TENSOR_INT8_FOUR): half of the sum of their sizes and the size of their sum. A quarter,
+ * because a sum may be infinite. n: a multiple of 4. */
 static float largest_quarter_of_four(const float *x, size_t n)
 {
-    float above[TENSOR_INT8_GROUP / 4] = {0.0f};
-    float below[TENSOR_INT8_GROUP / 4] = {0.0f};
+    float sum[TENSOR_INT8_GROUP / 2 + 2]; /* of pairs; 0 behind the last */
+    float size[TENSOR_INT8_GROUP / 2 + 2];
     float top = 0.0f;
-    for (size_t i = 0; i < n; i++) {
-        size_t four = i / 8 * 2 + i / 2 % 2;
-        above[four] += 0.25f * (x[i] > 0.0f ? x[i] : 0.0f);
-        below[four] -= 0.25f * (x[i] < 0.0f ? x[i] : 0.0f);
+    sum[n / 2] = sum[n / 2 + 1] = 0.0f;
+    size[n / 2] = size[n / 2 + 1] = 0.0f;
+    for (size_t i = 0; i < n / 2; i++) {
+        float a = 0.125f * x[2 * i];
+        float b = 0.125f * x[2 * i + 1];
+        sum[i] = a + b;
+        size[i] = fabsf(a) + fabsf(b);
     }
-    for (size_t i = 0; i < sizeof above / sizeof above[0]; i++) {
-        float larger = above[i] > below[i] ? above[i] : below[i];
+    for (size_t i = 0; i < n / 2; i += i % 2 == 0 ? 1 : 3) {
+        float larger = size[i] + size[i + 2] + fabsf(sum[i] + sum[i + 2]);
         top = larger > top ? larger : top;
     }
     return top;
