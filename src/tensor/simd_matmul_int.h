@@ -31,7 +31,7 @@ struct tile {
     const char *w;      /* [step][PANEL] of the first panel, at the block's first step */
     size_t panel_bytes; /* from one panel to the next */
     const float *bias;  /* of the first panel's first output; NULL: 0 */
-    uint32_t n_steps;   /* scales not counted */
+    uint32_t n_steps;   /* heads of groups not counted */
     uint32_t columns;   /* outputs that exist, of the tile's panels */
     bool starts;        /* the first block: begins a sum, otherwise goes on from y */
     /* Every FETCH_STEP steps so many cache lines from here on are asked into L2. A number, not a
@@ -131,7 +131,7 @@ static ALWAYS_INLINE vec tile_weights(const char *w, size_t panel_bytes, const u
 }
 
 /* One step: w is the first panel's, x at its words. dtype, rows and panels are constants where this
- * and the next one are expanded. */
+ * and the next two are expanded. */
 static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const struct rows *x,
                                     vec *acc, const enum tensor_dtype dtype, const uint32_t rows,
                                     const uint32_t panels)
@@ -419,7 +419,7 @@ static ALWAYS_INLINE void pack_group(char *out, const float *x, uint32_t n)
     const float levels = TENSOR_INT8_LEVELS;
     float least = lane_max(below);
     float scale = is_finite ? lane_max(above) / levels + least / levels : NAN;
-    float inverse = top >= TENSOR_INT8_LEAST ? 1.0f / scale : 0.0f;
+    float inverse = is_finite && top >= TENSOR_INT8_LEAST ? 1.0f / scale : 0.0f;
     const float zero = is_finite ? rintf(least * inverse) : 0.0f;
     UNROLL
     for (uint32_t i = 0; i < vecs; i++) {

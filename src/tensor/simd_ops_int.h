@@ -27,7 +27,7 @@
  *   vec_dot_int8_twice        the same of two steps; fours may be summed in 16 bits (tensor.h)
  *   vec_dot_int16(w, x)       two of each, signed
  *   vec_high_halves(w)        of every four bytes, the low half zero
- *   vec_from_int(v), vec_store_bf16, vec_store_bytes (of 0..255, rounds to nearest even)
+ *   vec_from_int(v), vec_store_bf16, vec_store_bytes (of 0..255, rounded to nearest even; NaN: any)
  *
  * Order of operations (tensor.h promises that it depends on sizes only):
  *   matrix product  acc = bias (or 0), then acc = fma(x[k], w[k], acc) for k = 0, 1, ... K-1: one

@@ -42,14 +42,14 @@ static inline uint32_t tensor_step_inputs(enum tensor_dtype dtype)
  * to the largest; before rounding, which adds one to the latter at most. */
 #define TENSOR_INT8_TOP    127
 #define TENSOR_INT8_LEVELS 196
-/* AVX2 and AVX-512 sum four products in 16 bits: of inputs 0, 1, 4 and 5 or 2, 3, 6 and 7 of eight.
- * So the positive weights of four, and the negative ones, sum to no more than FOUR levels; rounding
- * adds half a level to each. */
+/* AVX2, and AVX-512 without VNNI, sum four products in 16 bits: of inputs 0, 1, 4 and 5 or 2, 3, 6
+ * and 7 of eight. So the positive weights of four, and the negative ones, sum to no more than FOUR
+ * levels; rounding adds half a level to each. */
 #define TENSOR_INT8_FOUR 164
 _Static_assert((TENSOR_INT8_LEVELS + 1) * (TENSOR_INT8_FOUR + 2) <= INT16_MAX, "products fit");
 /* 4-byte words before the values of a group of an operand row: scale and offset. */
 #define TENSOR_INT8_HEAD 2
-/* Groups whose largest size is below this count as zeros: 1 / scale would be infinite. */
+/* Groups whose largest size is below this count as zeros: 1 / scale could be infinite. */
 #define TENSOR_INT8_LEAST 1e-36f
 
 static inline uint32_t tensor_groups(enum tensor_dtype dtype, uint32_t n_in)
@@ -81,7 +81,7 @@ struct packed_matrix {
     bool is_placed; /* data and bias lie in memory of another owner, else the matrix owns them */
 };
 
-/* Steps of a panel, with those that hold scales. A step is `panel` words of 4 bytes. */
+/* Steps of a panel, with those that are heads of groups. A step is `panel` words of 4 bytes. */
 static inline size_t packed_steps(enum tensor_dtype dtype, uint32_t n_in)
 {
     return (size_t)n_in / tensor_step_inputs(dtype) + tensor_groups(dtype, n_in);

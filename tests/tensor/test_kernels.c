@@ -307,10 +307,9 @@ static void int8_fours_never_saturate(void **state)
     enum { K = 4092, N = 17 }; /* the last group ends within eight */
     struct guarded w = guarded_normal((size_t)N * K, 1.0, 77);
     for (size_t k = 0; k < K; k++) {
-        w.at[k] = 3e38f;                                    /* a sum is infinite */
-        w.at[K + k] = k % 64 == 7 ? 1.0f : 0.0f;            /* fours bind nothing */
-        w.at[2 * K + k] = 1.0f + (float)(k % 7) * 0x1p-20f; /* at the bound, by rounding */
-        w.at[3 * K + k] = k % 64 < 6 ? -126.5f : 40.5f;
+        w.at[k] = 3e38f;                                            /* a sum is infinite */
+        w.at[K + k] = k % 64 == 7 ? 1.0f : 0.0f;                    /* fours bind nothing */
+        w.at[2 * K + k] = k % 8 == 5 || k % 8 == 7 ? 39.5f : 41.5f; /* rounding adds all it can */
     }
     int32_t most = 0;
     struct packed_matrix m = pack(isas[0], TENSOR_INT8, N, K, w.at, NULL);
@@ -320,31 +319,62 @@ static void int8_fours_never_saturate(void **state)
             most = sum > most ? sum : most;
         }
     }
-    assert_in_range(most, TENSOR_INT8_FOUR, TENSOR_INT8_FOUR + 2);
-    assert_true((TENSOR_INT8_LEVELS + 1) * most <= INT16_MAX);
+    assert_int_equal(most, TENSOR_INT8_FOUR + 2);
     packed_deinit(&m);
     guarded_free(&w);
 }
 
-/* Values so small that 127 over the largest of them is infinite count as zeros. */
+/* A product of one output, by the first of K weights and of K inputs alone. */
+static float tiny_product(const struct tensor_ops *ops, float x, float w)
+{
+    enum { K = 68 };
+    float inputs[K] = {x};
+    float weights[K] = {w};
+    float y;
+    struct packed_matrix m = pack(ops, TENSOR_INT8, 1, K, weights, NULL);
+    multiply(ops, &y, 1, inputs, K, 1, &m);
+    packed_deinit(&m);
+    return y;
+}
+
+/* Values below TENSOR_INT8_LEAST count as zeros; those above do not, though scales are denormal. */
 static void int8_of_next_to_nothing_is_nothing(void **state)
 {
     (void)state;
-    const uint32_t K = 68;
-    float x[68] = {1e-38f, 0.0f, -1e-38f};
-    float w[68] = {1.0f};
-    float tiny[68] = {0.0f, 1e-38f};
-    float y;
     for (uint32_t i = 0; i < n_isas; i++) {
-        struct packed_matrix m = pack(isas[i], TENSOR_INT8, 1, K, w, NULL);
-        multiply(isas[i], &y, 1, x, K, 1, &m);
-        assert_true(fabsf(y) < 1e-30f);
-        packed_deinit(&m);
-        m = pack(isas[i], TENSOR_INT8, 1, K, tiny, NULL);
-        multiply(isas[i], &y, 1, w, K, 1, &m);
-        assert_true(fabsf(y) < 1e-30f);
+        assert_true(tiny_product(isas[i], 0.9e-36f, 1.0f) == 0.0f);
+        assert_true(tiny_product(isas[i], 1.0f, 0.9e-36f) == 0.0f);
+        assert_true(tiny_product(isas[i], -1e-38f, 1e-38f) == 0.0f);
+        assert_true(fabsf(tiny_product(isas[i], 1.1e-36f, 1.0f) / 1.1e-36f - 1.0f) <= 0.02f);
+        assert_true(fabsf(tiny_product(isas[i], 1.0f, -1.1e-36f) / -1.1e-36f - 1.0f) <= 0.02f);
+    }
+}
+
+/* Every instruction set sums the same whole numbers, and scales and adds them in the same order. */
+static void int8_is_alike_everywhere(void **state)
+{
+    (void)state;
+    enum { T = 7, N = 70, K = 1356 };
+    struct guarded x = guarded_normal((size_t)T * K, 1.0, 21);
+    struct guarded w = guarded_normal((size_t)N * K, 0.5, 22);
+    float want[T * N];
+    float got[T * N];
+    struct packed_matrix m = pack(isas[n_isas - 1], TENSOR_INT8, N, K, w.at, NULL);
+    multiply(isas[n_isas - 1], want, N, x.at, K, T, &m);
+    packed_deinit(&m);
+    for (uint32_t i = 0; i + 1 < n_isas; i++) {
+        m = pack(isas[i], TENSOR_INT8, N, K, w.at, NULL);
+        multiply(isas[i], got, N, x.at, K, T, &m);
+        for (size_t j = 0; j < (size_t)T * N; j++) {
+            if (memcmp(got + j, want + j, sizeof *got) != 0) {
+                fail_msg("%s [%zu]: %.9g, not %.9g", isas[i]->isa, j, (double)got[j],
+                         (double)want[j]);
+            }
+        }
         packed_deinit(&m);
     }
+    guarded_free(&x);
+    guarded_free(&w);
 }
 
 /* A problem with its answer by one call over everything; the cases below cut it otherwise. */
@@ -477,7 +507,7 @@ static void a_bad_row_stays_alone(void **state)
         cut_begin(&c, ops, i % TENSOR_DTYPES, 13, 70, 300);
         cut_clear(&c);
         c.x.at[6 * c.ldx + 299] = NAN;
-        c.x.at[7 * c.ldx] = INFINITY;
+        c.x.at[7 * c.ldx] = i % 2 == 0 ? INFINITY : -INFINITY;
         multiply(ops, c.y.at, c.ldy, c.x.at, c.ldx, c.T, &c.m);
         for (size_t n = 0; n < c.N; n++) {
             assert_true(isnan(c.y.at[6 * c.ldy + n]));
@@ -488,6 +518,38 @@ static void a_bad_row_stays_alone(void **state)
         cut_check(&c, ops, "bad row", 6, 7);
         cut_end(&c);
     }
+}
+
+static void a_bad_weight_spoils_its_output_alone(void **state)
+{
+    (void)state;
+    enum { T = 5, N = 40, K = 300 };
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    struct guarded x = guarded_normal((size_t)T * K, 1.0, 31);
+    struct guarded w = guarded_normal((size_t)N * K, 1.0, 32);
+    float want[T * N];
+    float got[T * N];
+    for (uint32_t i = 0; i < n_isas * TENSOR_DTYPES * COUNT(bad); i++) {
+        const struct tensor_ops *ops = isas[i / COUNT(bad) / TENSOR_DTYPES];
+        enum tensor_dtype dtype = i / COUNT(bad) % TENSOR_DTYPES;
+        struct packed_matrix m = pack(ops, dtype, N, K, w.at, NULL);
+        multiply(ops, want, N, x.at, K, T, &m);
+        packed_deinit(&m);
+        const size_t at = 17 * K + 298;
+        float good = w.at[at];
+        w.at[at] = bad[i % COUNT(bad)];
+        m = pack(ops, dtype, N, K, w.at, NULL);
+        w.at[at] = good;
+        multiply(ops, got, N, x.at, K, T, &m);
+        packed_deinit(&m);
+        for (size_t t = 0; t < T; t++) {
+            assert_false(isfinite(got[t * N + 17]));
+            got[t * N + 17] = want[t * N + 17];
+        }
+        assert_memory_equal(got, want, sizeof got);
+    }
+    guarded_free(&x);
+    guarded_free(&w);
 }
 
 /* In memory of another owner: the same bytes, the bias behind them, nothing past packed_memory(),
@@ -700,6 +762,8 @@ int main(void)
         cmocka_unit_test(int8_extremes_are_exact),
         cmocka_unit_test(int8_fours_never_saturate),
         cmocka_unit_test(int8_of_next_to_nothing_is_nothing),
+        cmocka_unit_test(int8_is_alike_everywhere),
+        cmocka_unit_test(a_bad_weight_spoils_its_output_alone),
         cmocka_unit_test(limits_do_what_they_count),
         cmocka_unit_test(odd_matrices_stay_in_f32),
         cmocka_unit_test(packing_is_independent_of_how_rows_arrive),
