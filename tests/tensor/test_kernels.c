@@ -292,7 +292,7 @@ static int32_t sum_of_four(const struct packed_matrix *m, size_t n, size_t k)
     int32_t above = 0;
     int32_t below = 0;
     for (size_t i = 0; i < 4 && k + of[i] < m->n_in; i++) {
-        int32_t q = ((const int8_t *)m->data)[packed_index(m, n, k + of[i])];
+        const int8_t q = ((const int8_t *)m->data)[packed_index(m, n, k + of[i])];
         assert_in_range(abs(q), 0, TENSOR_INT8_TOP);
         above += q > 0 ? q : 0;
         below -= q < 0 ? q : 0;
@@ -366,7 +366,7 @@ static void int8_is_alike_everywhere(void **state)
         m = pack(isas[i], TENSOR_INT8, N, K, w.at, NULL);
         multiply(isas[i], got, N, x.at, K, T, &m);
         for (size_t j = 0; j < (size_t)T * N; j++) {
-            if (memcmp(got + j, want + j, sizeof *got) != 0) {
+            if (!(got[j] == want[j])) {
                 fail_msg("%s [%zu]: %.9g, not %.9g", isas[i]->isa, j, (double)got[j],
                          (double)want[j]);
             }
