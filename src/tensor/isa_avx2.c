@@ -170,6 +170,30 @@ static inline vec vec_dot_int8_twice(vec acc, vec w0, vec x0, vec w1, vec x1)
     return _mm256_castsi256_ps(sum_pairs(acc, _mm256_add_epi16(first, second)));
 }
 
+/* In assembly: in C, gcc 12 takes registers from the sums, for weights and for copies. */
+static inline void vec_add_fours(vec *acc, const vec *w0, const vec *w1, const float *x)
+{
+    vec a;
+    vec b;
+    vec c;
+    vec d;
+    __asm__ volatile("vpbroadcastd %7, %2\n\t"
+                     "vpbroadcastd %8, %3\n\t"
+                     "vpmaddubsw %9, %2, %4\n\t"
+                     "vpmaddubsw %11, %3, %5\n\t"
+                     "vpmaddubsw %10, %2, %2\n\t"
+                     "vpmaddubsw %12, %3, %3\n\t"
+                     "vpaddw %5, %4, %4\n\t"
+                     "vpaddw %3, %2, %2\n\t"
+                     "vpmaddwd %6, %4, %4\n\t"
+                     "vpmaddwd %6, %2, %2\n\t"
+                     "vpaddd %4, %0, %0\n\t"
+                     "vpaddd %2, %1, %1"
+                     : "+x"(acc[0]), "+x"(acc[1]), "=&x"(a), "=&x"(b), "=&x"(c), "=&x"(d)
+                     : "x"(_mm256_set1_epi16(1)), "m"(x[0]), "m"(x[1]), "m"(w0[0]), "m"(w0[1]),
+                       "m"(w1[0]), "m"(w1[1]));
+}
+
 static inline vec vec_from_int(vec v)
 {
     return _mm256_cvtepi32_ps(bits_of(v));
@@ -183,9 +207,10 @@ static inline void vec_store_bytes(void *p, vec v)
     _mm_storel_epi64(p, _mm_packus_epi16(narrow, narrow));
 }
 
-#define TILE_ROWS      6
-#define BF16_TILE_ROWS 5 /* widening needs registers besides */
-#define TILE_STEPS     320
+#define TILE_ROWS 6
+#define INT8_TILE_ROWS                                                                             \
+    5 /* 1, and what lies between a product and its sum, need registers besides */
+#define TILE_STEPS 320
 
 #include "tensor/simd_ops_int.h"
 

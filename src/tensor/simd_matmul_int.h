@@ -16,7 +16,8 @@
     (TILE_ROWS * TILE_VECS > ROW1_PANELS * TILE_VECS ? TILE_ROWS * TILE_VECS                       \
                                                      : ROW1_PANELS * TILE_VECS)
 
-#define CACHE_LINE 64
+#define STEPS_AT_ONCE 4 /* unrolled: a core shared with another thread has no slots to spare */
+#define CACHE_LINE    64
 /* Steps between two requests for weights of the next block; a group of int8. */
 #define CHUNK_STEPS (TENSOR_INT8_GROUP / 4)
 #define STEP_BYTES  (PANEL * sizeof(float)) /* of a panel, whatever the dtype */
@@ -65,15 +66,40 @@ static ALWAYS_INLINE vec weights_of(vec w, const enum tensor_dtype dtype, const 
     return dtype == TENSOR_BF16 ? vec_bf16_part(w, part) : w;
 }
 
-static ALWAYS_INLINE vec accumulate(vec acc, vec w, vec x, const enum tensor_dtype dtype)
+/* From here on v is any value, in a register, to the compiler: what is before stays before. It
+ * would bring loads forward that leave no register for a sum, and see through loops that only
+ * measure. PIN_ADDRESS is for numbers. */
+#define PIN(v)         __asm__ volatile("" : "+v"(v))
+#define PIN_ADDRESS(v) __asm__ volatile("" : "+r"(v))
+
+/* acc[v] += w[v] x for the vectors of some panels. Of one panel in assembly on x86: with
+ * intrinsics, gcc 12 copies sums between registers, and stores some, as soon as steps are unrolled.
+ */
+static ALWAYS_INLINE void accumulate(vec *acc, const vec *w, const float *x, const uint32_t vecs,
+                                     const enum tensor_dtype dtype)
 {
-    switch (dtype) {
-    case TENSOR_BF16:
-        return vec_dot_bf16(acc, w, x);
-    case TENSOR_INT8:
-        return vec_dot_int8(acc, w, x);
-    default:
-        return vec_fma(x, w, acc);
+    const bool is_fma = dtype == TENSOR_F32 || parts_of(dtype) > 1;
+    vec all;
+#if defined(__x86_64__)
+    if (is_fma && vecs == 2) {
+        __asm__ volatile("vbroadcastss %3, %2\n\t"
+                         "vfmadd231ps %4, %2, %0\n\t"
+                         "vfmadd231ps %5, %2, %1"
+                         : "+v"(acc[0]), "+v"(acc[1]), "=&v"(all)
+                         : "m"(*x), "v"(w[0]), "v"(w[1]));
+        return;
+    }
+#endif
+    all = vec_set1(*x);
+    UNROLL
+    for (uint32_t v = 0; v < vecs; v++) {
+        acc[v] = is_fma                 ? vec_fma(all, w[v], acc[v])
+                 : dtype == TENSOR_BF16 ? vec_dot_bf16(acc[v], w[v], all)
+                                        : vec_dot_int8(acc[v], w[v], all);
+    }
+    UNROLL
+    for (uint32_t v = 0; v < vecs; v++) {
+        PIN(acc[v]);
     }
 }
 
@@ -99,11 +125,6 @@ static ALWAYS_INLINE void tile_end(const struct tile *t, size_t row, uint32_t co
     }
 }
 
-/* From here on v is any value, in a register, to the compiler: what is before stays before. It
- * would bring loads forward that leave no register for a sum, and see through loops that only
- * measure. */
-#define PIN(v) __asm__ volatile("" : "+v"(v))
-
 /* Rows of operands by few pointers: row r is at[r / 3] + r % 3 * stride, an address that needs no
  * register of its own. */
 struct rows {
@@ -111,9 +132,14 @@ struct rows {
     size_t stride;
 };
 
+static ALWAYS_INLINE const float *row_at(const struct rows *x, uint32_t r, uint32_t word)
+{
+    return (const float *)(x->at[r / 3] + r % 3 * x->stride) + word;
+}
+
 static ALWAYS_INLINE vec row_word(const struct rows *x, uint32_t r, uint32_t word)
 {
-    return vec_set1(((const float *)(x->at[r / 3] + r % 3 * x->stride))[word]);
+    return vec_set1(*row_at(x, r, word));
 }
 
 static ALWAYS_INLINE void rows_advance(struct rows *x, const uint32_t rows, size_t words)
@@ -130,11 +156,11 @@ static ALWAYS_INLINE vec tile_weights(const char *w, size_t panel_bytes, const u
     return vec_load((const float *)(w + v / TILE_VECS * panel_bytes + v % TILE_VECS * sizeof(vec)));
 }
 
-/* One step: w is the first panel's, x at its words. dtype, rows and panels are constants where this
- * and the next two are expanded. */
+/* One step: w is the first panel's, x stands `word` words before its own. dtype, rows and panels
+ * are constants where this and the next two are expanded. */
 static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const struct rows *x,
-                                    vec *acc, const enum tensor_dtype dtype, const uint32_t rows,
-                                    const uint32_t panels)
+                                    const uint32_t word, vec *acc, const enum tensor_dtype dtype,
+                                    const uint32_t rows, const uint32_t panels)
 {
     const uint32_t vecs = panels * TILE_VECS;
     UNROLL
@@ -146,42 +172,25 @@ static ALWAYS_INLINE void tile_step(const char *w, size_t panel_bytes, const str
         }
         UNROLL
         for (uint32_t r = 0; r < rows; r++) {
-            vec xk = row_word(x, r, part);
-            UNROLL
-            for (uint32_t v = 0; v < vecs; v++) {
-                acc[r * vecs + v] = accumulate(acc[r * vecs + v], wv[v], xk, dtype);
-            }
-            UNROLL
-            for (uint32_t v = 0; v < vecs; v++) {
-                PIN(acc[r * vecs + v]);
-            }
+            accumulate(acc + r * vecs, wv, row_at(x, r, word + part), vecs, dtype);
         }
     }
 }
 
 /* Two steps of int8. */
 static ALWAYS_INLINE void tile_two_steps(const char *w, size_t panel_bytes, const struct rows *x,
-                                         vec *acc, const uint32_t rows, const uint32_t panels)
+                                         const uint32_t word, vec *acc, const uint32_t rows,
+                                         const uint32_t panels)
 {
-    const uint32_t vecs = panels * TILE_VECS;
-    vec first[TILE_ACCS];
-    vec second[TILE_ACCS];
-    UNROLL
-    for (uint32_t v = 0; v < vecs; v++) {
-        first[v] = tile_weights(w, panel_bytes, v);
-        second[v] = tile_weights(w + STEP_BYTES, panel_bytes, v);
-    }
     UNROLL
     for (uint32_t r = 0; r < rows; r++) {
-        vec x0 = row_word(x, r, 0);
-        vec x1 = row_word(x, r, 1);
         UNROLL
-        for (uint32_t v = 0; v < vecs; v++) {
-            acc[r * vecs + v] = vec_dot_int8_twice(acc[r * vecs + v], first[v], x0, second[v], x1);
-        }
-        UNROLL
-        for (uint32_t v = 0; v < vecs; v++) {
-            PIN(acc[r * vecs + v]);
+        for (uint32_t p = 0; p < panels; p++) {
+            vec *sums = acc + (r * panels + p) * TILE_VECS;
+            const vec *first = (const vec *)(w + p * panel_bytes);
+            vec_add_fours(sums, first, first + TILE_VECS, row_at(x, r, word));
+            PIN(sums[0]);
+            PIN(sums[1]);
         }
     }
 }
@@ -193,9 +202,20 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
 {
     const uint32_t vecs = panels * TILE_VECS;
     if (dtype != TENSOR_INT8) {
-        for (size_t k = 0; k < steps; k++, w += STEP_BYTES) {
-            tile_step(w, panel_bytes, x, sum, dtype, rows, panels);
-            rows_advance(x, rows, parts_of(dtype));
+        const uint32_t words = parts_of(dtype);
+        const uint32_t at_once = panels == 1 ? STEPS_AT_ONCE : 1;
+        size_t k = 0;
+        for (; k + at_once <= steps; k += at_once) {
+            PIN_ADDRESS(x->stride); /* or twice of it waits in memory */
+            UNROLL
+            for (uint32_t i = 0; i < at_once; i++, w += STEP_BYTES) {
+                tile_step(w, panel_bytes, x, i * words, sum, dtype, rows, panels);
+            }
+            rows_advance(x, rows, at_once * words);
+        }
+        for (; k < steps; k++, w += STEP_BYTES) {
+            tile_step(w, panel_bytes, x, 0, sum, dtype, rows, panels);
+            rows_advance(x, rows, words);
         }
         return;
     }
@@ -211,12 +231,21 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
     }
     rows_advance(x, rows, TENSOR_INT8_HEAD);
     const char *step = w + STEP_BYTES;
-    for (size_t k = 0; k + 2 <= steps; k += 2, step += 2 * STEP_BYTES) {
-        tile_two_steps(step, panel_bytes, x, acc, rows, panels);
+    size_t k = 0;
+    for (; k + STEPS_AT_ONCE <= steps; k += STEPS_AT_ONCE) {
+        PIN_ADDRESS(x->stride);
+        UNROLL
+        for (uint32_t i = 0; i < STEPS_AT_ONCE; i += 2, step += 2 * STEP_BYTES) {
+            tile_two_steps(step, panel_bytes, x, i, acc, rows, panels);
+        }
+        rows_advance(x, rows, STEPS_AT_ONCE);
+    }
+    for (; k + 2 <= steps; k += 2, step += 2 * STEP_BYTES) {
+        tile_two_steps(step, panel_bytes, x, 0, acc, rows, panels);
         rows_advance(x, rows, 2);
     }
     if (steps % 2 != 0) {
-        tile_step(step, panel_bytes, x, acc, dtype, rows, panels);
+        tile_step(step, panel_bytes, x, 0, acc, dtype, rows, panels);
         rows_advance(x, rows, 1);
     }
     UNROLL
@@ -318,7 +347,7 @@ static ALWAYS_INLINE void many_rows(const struct tile *whole, const enum tensor_
                                     uint32_t n_rows)
 {
     struct tile t = *whole;
-    const uint32_t tile_rows = dtype == TENSOR_BF16 ? BF16_TILE_ROWS : TILE_ROWS;
+    uint32_t tile_rows = dtype == TENSOR_INT8 ? INT8_TILE_ROWS : TILE_ROWS;
     uint32_t n_tiles = (n_rows - 1) / tile_rows + 1;
     uint32_t step_lines = CHUNK_STEPS * STEP_BYTES / CACHE_LINE;
     t.fetch_lines = (step_lines + n_tiles - 1) / n_tiles;

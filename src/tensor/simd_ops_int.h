@@ -3,8 +3,9 @@
  * said what a vector is.
  *
  * The including file defines VEC_LANES, the type `vec`, the tile constants TILE_ROWS (rows of the
- * matrix kernel: TILE_ROWS * TILE_VECS accumulators must fit the registers) and TILE_STEPS (steps
- * per block at most: a panel's block stays in the L1 cache), and
+ * matrix kernel: TILE_ROWS * TILE_VECS accumulators must fit the registers), INT8_TILE_ROWS (the
+ * same of int8, at most TILE_ROWS) and TILE_STEPS (steps per block at most: a panel's block stays
+ * in the L1 cache), and
  *
  *   vec_load vec_store vec_set1 vec_add vec_sub vec_mul vec_div vec_abs
  *   vec_fma(a, b, c)          a b + c, rounded once
@@ -25,6 +26,8 @@
  *               2: vec_bf16_part(w, i) widens the even, then the odd inputs; operand rows are f32
  *   vec_dot_int8(acc, w, x)   four of each, x unsigned
  *   vec_dot_int8_twice        the same of two steps; fours may be summed in 16 bits (tensor.h)
+ *   vec_add_fours(acc, w0, w1, x)  that for a panel's two vectors: acc[v] gains w0[v] x[0] and
+ *                             w1[v] x[1]; weights and x in memory
  *   vec_dot_int16(w, x)       two of each, signed
  *   vec_high_halves(w)        of every four bytes, the low half zero
  *   vec_from_int(v), vec_store_bf16, vec_store_bytes (of 0..255, rounded to nearest even; NaN: any)
@@ -711,7 +714,7 @@ static ALWAYS_INLINE uint64_t spin(uint64_t n, const enum tensor_dtype dtype)
                 acc[i] = vec_dot_int8_twice(acc[i], w, x, second, x);
                 PIN(w);
             } else {
-                acc[i] = accumulate(acc[i], w, x, dtype);
+                acc[i] = dtype == TENSOR_BF16 ? vec_dot_bf16(acc[i], w, x) : vec_fma(w, x, acc[i]);
             }
             PIN(acc[i]); /* else all sums were one */
         }

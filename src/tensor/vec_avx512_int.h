@@ -186,6 +186,13 @@ static inline vec vec_dot_int8_twice(vec acc, vec w0, vec x0, vec w1, vec x1)
 }
 #endif
 
+static inline void vec_add_fours(vec *acc, const vec *w0, const vec *w1, const float *x)
+{
+    for (int v = 0; v < 2; v++) {
+        acc[v] = vec_dot_int8_twice(acc[v], w0[v], vec_set1(x[0]), w1[v], vec_set1(x[1]));
+    }
+}
+
 static inline void vec_store_bytes(void *p, vec v)
 {
     _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
@@ -197,5 +204,5 @@ static inline vec vec_from_int(vec v)
 }
 
 #define TILE_ROWS      12
-#define BF16_TILE_ROWS 12
+#define INT8_TILE_ROWS 12
 #define TILE_STEPS     256
