@@ -81,7 +81,7 @@ static ALWAYS_INLINE void accumulate(vec *acc, const vec *w, const float *x, con
     const bool is_fma = dtype == TENSOR_F32 || parts_of(dtype) > 1;
     vec all;
 #if defined(__x86_64__)
-    if (is_fma && vecs == 2) {
+    if (is_fma && vecs == TILE_VECS) {
         __asm__ volatile("vbroadcastss %3, %2\n\t"
                          "vfmadd231ps %4, %2, %0\n\t"
                          "vfmadd231ps %5, %2, %1"
