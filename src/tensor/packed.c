@@ -275,9 +275,10 @@ void packed_deinit(struct packed_matrix *m)
     *m = (struct packed_matrix){.dtype = TENSOR_F32};
 }
 
-/* Most rows of one work item: their inputs should stay in a core's L2 cache while the panels pass
- * by. More rows are cut into equal blocks. */
-#define MATMUL_ROW_BLOCK 128
+/* Bytes of operand rows of one work item at most, or of MATMUL_LEAST_ROWS: they should stay in a
+ * core's L2 cache while the panels pass by. More rows are cut into equal blocks. */
+#define MATMUL_ROW_BYTES  ((size_t)256 << 10)
+#define MATMUL_LEAST_ROWS 16
 /* Multiply-adds below which handing a part to another thread costs more than it saves. */
 #define MATMUL_MIN_PART ((uint64_t)32768)
 
@@ -317,12 +318,14 @@ void tensor_matmul(const struct tensor_ops *ops, struct pool *pool, float *y, si
         return;
     }
     assert(w->panel == ops->panel && ldy >= w->n_out);
+    size_t fit = MATMUL_ROW_BYTES / x->stride;
+    uint32_t block = fit > MATMUL_LEAST_ROWS ? (uint32_t)fit : MATMUL_LEAST_ROWS;
     struct matmul_job job = {.ops = ops,
                              .y = y,
                              .ldy = ldy,
                              .x = x,
                              .n_rows = n_rows,
-                             .n_blocks = (n_rows - 1) / MATMUL_ROW_BLOCK + 1,
+                             .n_blocks = (n_rows - 1) / block + 1,
                              .n_panels = packed_panels(w),
                              .w = w};
     uint64_t items = (uint64_t)job.n_blocks * job.n_panels;
