@@ -177,21 +177,22 @@ static inline void vec_add_fours(vec *acc, const vec *w0, const vec *w1, const f
     vec b;
     vec c;
     vec d;
-    __asm__ volatile("vpbroadcastd %7, %2\n\t"
-                     "vpbroadcastd %8, %3\n\t"
-                     "vpmaddubsw %9, %2, %4\n\t"
-                     "vpmaddubsw %11, %3, %5\n\t"
-                     "vpmaddubsw %10, %2, %2\n\t"
-                     "vpmaddubsw %12, %3, %3\n\t"
-                     "vpaddw %5, %4, %4\n\t"
-                     "vpaddw %3, %2, %2\n\t"
-                     "vpmaddwd %6, %4, %4\n\t"
-                     "vpmaddwd %6, %2, %2\n\t"
-                     "vpaddd %4, %0, %0\n\t"
-                     "vpaddd %2, %1, %1"
-                     : "+x"(acc[0]), "+x"(acc[1]), "=&x"(a), "=&x"(b), "=&x"(c), "=&x"(d)
-                     : "x"(_mm256_set1_epi16(1)), "m"(x[0]), "m"(x[1]), "m"(w0[0]), "m"(w0[1]),
-                       "m"(w1[0]), "m"(w1[1]));
+    __asm__ volatile("vpbroadcastd %[x0], %[a]\n\t"
+                     "vpbroadcastd %[x1], %[b]\n\t"
+                     "vpmaddubsw %[w00], %[a], %[c]\n\t"
+                     "vpmaddubsw %[w10], %[b], %[d]\n\t"
+                     "vpmaddubsw %[w01], %[a], %[a]\n\t"
+                     "vpmaddubsw %[w11], %[b], %[b]\n\t"
+                     "vpaddw %[d], %[c], %[c]\n\t"
+                     "vpaddw %[b], %[a], %[a]\n\t"
+                     "vpmaddwd %[ones], %[c], %[c]\n\t"
+                     "vpmaddwd %[ones], %[a], %[a]\n\t"
+                     "vpaddd %[c], %[acc0], %[acc0]\n\t"
+                     "vpaddd %[a], %[acc1], %[acc1]"
+                     : [acc0] "+x"(acc[0]), [acc1] "+x"(acc[1]), [a] "=&x"(a), [b] "=&x"(b),
+                       [c] "=&x"(c), [d] "=&x"(d)
+                     : [ones] "x"(_mm256_set1_epi16(1)), [x0] "m"(x[0]), [x1] "m"(x[1]),
+                       [w00] "m"(w0[0]), [w01] "m"(w0[1]), [w10] "m"(w1[0]), [w11] "m"(w1[1]));
 }
 
 static inline vec vec_from_int(vec v)
@@ -207,10 +208,9 @@ static inline void vec_store_bytes(void *p, vec v)
     _mm_storel_epi64(p, _mm_packus_epi16(narrow, narrow));
 }
 
-#define TILE_ROWS 6
-#define INT8_TILE_ROWS                                                                             \
-    5 /* 1, and what lies between a product and its sum, need registers besides */
-#define TILE_STEPS 320
+#define TILE_ROWS      6
+#define INT8_TILE_ROWS 5 /* ones and the products before their sum need registers besides */
+#define TILE_STEPS     320
 
 #include "tensor/simd_ops_int.h"
 

@@ -73,8 +73,7 @@ static ALWAYS_INLINE vec weights_of(vec w, const enum tensor_dtype dtype, const 
 #define PIN_ADDRESS(v) __asm__ volatile("" : "+r"(v))
 
 /* acc[v] += w[v] x for the vectors of some panels. Of one panel in assembly on x86: with
- * intrinsics, gcc 12 copies sums between registers, and stores some, as soon as steps are unrolled.
- */
+ * intrinsics, gcc 12 copies sums between registers, and spills some, once steps are unrolled. */
 static ALWAYS_INLINE void accumulate(vec *acc, const vec *w, const float *x, const uint32_t vecs,
                                      const enum tensor_dtype dtype)
 {
@@ -82,11 +81,11 @@ static ALWAYS_INLINE void accumulate(vec *acc, const vec *w, const float *x, con
     vec all;
 #if defined(__x86_64__)
     if (is_fma && vecs == TILE_VECS) {
-        __asm__ volatile("vbroadcastss %3, %2\n\t"
-                         "vfmadd231ps %4, %2, %0\n\t"
-                         "vfmadd231ps %5, %2, %1"
-                         : "+v"(acc[0]), "+v"(acc[1]), "=&v"(all)
-                         : "m"(*x), "v"(w[0]), "v"(w[1]));
+        __asm__ volatile("vbroadcastss %[x], %[all]\n\t"
+                         "vfmadd231ps %[w0], %[all], %[acc0]\n\t"
+                         "vfmadd231ps %[w1], %[all], %[acc1]"
+                         : [acc0] "+v"(acc[0]), [acc1] "+v"(acc[1]), [all] "=&v"(all)
+                         : [x] "m"(*x), [w0] "v"(w[0]), [w1] "v"(w[1]));
         return;
     }
 #endif
