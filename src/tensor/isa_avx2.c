@@ -170,7 +170,8 @@ static inline vec vec_dot_int8_twice(vec acc, vec w0, vec x0, vec w1, vec x1)
     return _mm256_castsi256_ps(sum_pairs(acc, _mm256_add_epi16(first, second)));
 }
 
-/* In assembly: in C, gcc 12 takes registers from the sums, for weights and for copies. */
+/* In assembly: in C, gcc 12 takes registers from the sums, for weights and for copies. Of the
+ * operands of vpmaddubsw the first is signed, the second unsigned. */
 static inline void vec_add_fours(vec *acc, const vec *w0, const vec *w1, const float *x)
 {
     vec a;

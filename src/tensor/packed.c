@@ -89,6 +89,7 @@ enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
     }
     made.bytes = (size_t)bytes;
     if (memory != NULL) {
+        assert((uintptr_t)memory % PACKED_ALIGN == 0);
         made.data = memory;
         made.bias = with_bias ? (void *)((char *)memory + aligned(bytes)) : NULL;
         *m = made;
@@ -275,8 +276,10 @@ void packed_deinit(struct packed_matrix *m)
     *m = (struct packed_matrix){.dtype = TENSOR_F32};
 }
 
-/* Bytes of operand rows of one work item at most, or of MATMUL_LEAST_ROWS: they should stay in a
- * core's L2 cache while the panels pass by. More rows are cut into equal blocks. */
+/* Bytes that the operand rows of one work item take at most, so that they stay in a core's L2 cache
+ * while the panels pass by; never fewer than MATMUL_LEAST_ROWS. More rows are cut into equal
+ * blocks.
+ */
 #define MATMUL_ROW_BYTES  ((size_t)256 << 10)
 #define MATMUL_LEAST_ROWS 16
 /* Multiply-adds below which handing a part to another thread costs more than it saves. */
@@ -318,7 +321,8 @@ void tensor_matmul(const struct tensor_ops *ops, struct pool *pool, float *y, si
         return;
     }
     assert(w->panel == ops->panel && ldy >= w->n_out);
-    size_t fit = MATMUL_ROW_BYTES / x->stride;
+    size_t packed_bytes = tensor_operand_bytes(ops, w->dtype, w->n_in);
+    size_t fit = MATMUL_ROW_BYTES / (packed_bytes > 0 ? packed_bytes : w->n_in * sizeof(float));
     uint32_t block = fit > MATMUL_LEAST_ROWS ? (uint32_t)fit : MATMUL_LEAST_ROWS;
     struct matmul_job job = {.ops = ops,
                              .y = y,

@@ -6,7 +6,7 @@
 
 /* ---- matrix product ---- */
 
-#define TILE_VECS 2 /* vectors per panel */
+#define TILE_VECS 2 /* vectors per panel; the assembly takes two */
 #define PANEL     (TILE_VECS * VEC_LANES)
 /* Panels that few rows take side by side: enough sums in flight to hide the latency of a
  * multiply-add, and enough streams of weights to keep memory busy. */
@@ -15,6 +15,8 @@
 #define TILE_ACCS                                                                                  \
     (TILE_ROWS * TILE_VECS > ROW1_PANELS * TILE_VECS ? TILE_ROWS * TILE_VECS                       \
                                                      : ROW1_PANELS * TILE_VECS)
+
+_Static_assert(INT8_TILE_ROWS <= TILE_ROWS, "TILE_ACCS has room for both");
 
 #define STEPS_AT_ONCE 4 /* unrolled: a core shared with another thread has no slots to spare */
 #define CACHE_LINE    64
@@ -35,7 +37,7 @@ struct tile {
     uint32_t n_steps;   /* heads of groups not counted */
     uint32_t columns;   /* outputs that exist, of the tile's panels */
     bool starts;        /* the first block: begins a sum, otherwise goes on from y */
-    /* Every FETCH_STEP steps so many cache lines from here on are asked into L2. A number, not a
+    /* Every CHUNK_STEPS steps so many cache lines from here on are asked into L2. A number, not a
      * pointer: it may run past the matrix, where asking does no harm. */
     uintptr_t fetch;
     uint32_t fetch_lines;
@@ -84,7 +86,7 @@ static ALWAYS_INLINE void accumulate(vec *acc, const vec *w, const float *x, con
         __asm__ volatile("vbroadcastss %[x], %[all]\n\t"
                          "vfmadd231ps %[w0], %[all], %[acc0]\n\t"
                          "vfmadd231ps %[w1], %[all], %[acc1]"
-                         : [acc0] "+v"(acc[0]), [acc1] "+v"(acc[1]), [all] "=&v"(all)
+                         : [acc0] "+&v"(acc[0]), [acc1] "+v"(acc[1]), [all] "=&v"(all)
                          : [x] "m"(*x), [w0] "v"(w[0]), [w1] "v"(w[1]));
         return;
     }
@@ -205,7 +207,9 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
         const uint32_t at_once = panels == 1 ? STEPS_AT_ONCE : 1;
         size_t k = 0;
         for (; k + at_once <= steps; k += at_once) {
-            PIN_ADDRESS(x->stride); /* or twice of it waits in memory */
+            if (panels == 1) {
+                PIN_ADDRESS(x->stride); /* else gcc keeps twice of it on the stack */
+            }
             UNROLL
             for (uint32_t i = 0; i < at_once; i++, w += STEP_BYTES) {
                 tile_step(w, panel_bytes, x, i * words, sum, dtype, rows, panels);
@@ -232,7 +236,9 @@ static ALWAYS_INLINE void tile_chunk(const char *w, size_t panel_bytes, struct r
     const char *step = w + STEP_BYTES;
     size_t k = 0;
     for (; k + STEPS_AT_ONCE <= steps; k += STEPS_AT_ONCE) {
-        PIN_ADDRESS(x->stride);
+        if (panels == 1) {
+            PIN_ADDRESS(x->stride);
+        }
         UNROLL
         for (uint32_t i = 0; i < STEPS_AT_ONCE; i += 2, step += 2 * STEP_BYTES) {
             tile_two_steps(step, panel_bytes, x, i, acc, rows, panels);

@@ -220,8 +220,8 @@ uint64_t packed_memory(const struct tensor_ops *ops, enum tensor_dtype dtype, ui
 
 /*
  * Packing, row by row as a file is read: begin allocates, or takes `memory`, packed_memory() bytes
- * of zeros that outlive the matrix (many matrices in one stretch share huge pages); put_rows places
- * f32 rows [row, row + n) (of K columns) into panels, put_bias the bias.
+ * of zeros that outlive the matrix, 64-byte aligned (many matrices in one stretch share huge
+ * pages); put_rows places f32 rows [row, row + n) (of K columns) into panels, put_bias the bias.
  */
 enum status packed_begin(struct packed_matrix *m, const struct tensor_ops *ops,
                          enum tensor_dtype dtype, uint32_t n_out, uint32_t n_in, bool with_bias,
