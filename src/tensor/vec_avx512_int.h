@@ -134,9 +134,12 @@ static inline vec vec_bf16_part(vec w, uint32_t part)
     return w;
 }
 
+/* In assembly: with the intrinsic, gcc 12 takes weights from one vector type to the other by way of
+ * the stack once several panels flow in side by side. */
 static inline vec vec_dot_bf16(vec acc, vec w, vec x)
 {
-    return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w);
+    __asm__("vdpbf16ps %[w], %[x], %[acc]" : [acc] "+v"(acc) : [x] "v"(x), [w] "v"(w));
+    return acc;
 }
 
 static inline void vec_store_bf16(void *p, vec v)
