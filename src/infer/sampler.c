@@ -35,40 +35,29 @@ static bool all_finite(const float *x, uint32_t n)
     return sum == 0.0f;
 }
 
-/* The largest of x[0..BLOCK). Lanes again; a maximum is the same in any order. */
-static float block_max(const float *x)
+/* Whether one of x[0..BLOCK) is at least `least`. All of them are looked at, so that it vectorises.
+ */
+static bool block_reaches(const float *x, float least)
 {
-    float lanes[16];
-    for (uint32_t j = 0; j < 16; j++) {
-        lanes[j] = x[j];
+    int32_t any = 0;
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        any |= x[i] >= least ? -1 : 0;
     }
-    for (uint32_t i = 16; i < BLOCK; i += 16) {
-        for (uint32_t j = 0; j < 16; j++) {
-            lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
-        }
-    }
-    float max = lanes[0];
-    for (uint32_t j = 1; j < 16; j++) {
-        max = lanes[j] > max ? lanes[j] : max;
-    }
-    return max;
+    return any != 0;
 }
 
-/* From i on, the first index whose logit is above (or, with or_equal, not below) floor; n if none.
- * Most of a vocabulary lies below the few best: whole blocks are passed over. */
-static uint32_t next_above(const float *x, uint32_t n, uint32_t i, float floor, bool or_equal)
+/* From i on, the first index whose logit is at least `least`; n if none. Most of a vocabulary lies
+ * below the few best: whole blocks are passed over. */
+static uint32_t next_from(const float *x, uint32_t n, uint32_t i, float least)
 {
     while (i < n) {
-        if (i % BLOCK == 0 && n - i >= BLOCK) {
-            float max = block_max(x + i);
-            if (!(max > floor || (or_equal && max == floor))) {
-                i += BLOCK;
-                continue;
-            }
+        if (i % BLOCK == 0 && n - i >= BLOCK && !block_reaches(x + i, least)) {
+            i += BLOCK;
+            continue;
         }
         uint32_t end = n - i < BLOCK ? n : i + BLOCK - i % BLOCK;
         for (; i < end; i++) {
-            if (x[i] > floor || (or_equal && x[i] == floor)) {
+            if (x[i] >= least) {
                 return i;
             }
         }
@@ -76,11 +65,16 @@ static uint32_t next_above(const float *x, uint32_t n, uint32_t i, float floor, 
     return n;
 }
 
+/* The same for logits above `floor`. */
+static uint32_t next_above(const float *x, uint32_t n, uint32_t i, float floor)
+{
+    return next_from(x, n, i, nextafterf(floor, INFINITY));
+}
+
 static int32_t argmax(const float *x, uint32_t n)
 {
     uint32_t best = 0;
-    for (uint32_t i = next_above(x, n, 1, x[0], false); i < n;
-         i = next_above(x, n, i + 1, x[i], false)) {
+    for (uint32_t i = next_above(x, n, 1, x[0]); i < n; i = next_above(x, n, i + 1, x[i])) {
         best = i;
     }
     return (int32_t)best;
@@ -129,8 +123,7 @@ static float gather_best(const float *x, uint32_t n, uint32_t k, struct sampler_
         sift_down(heap, k, i);
     }
     float worst = -heap[0].logit;
-    for (uint32_t i = next_above(x, n, k, worst, false); i < n;
-         i = next_above(x, n, i + 1, worst, false)) {
+    for (uint32_t i = next_above(x, n, k, worst); i < n; i = next_above(x, n, i + 1, worst)) {
         heap[0] = negated(x, i);
         sift_down(heap, k, 0);
         worst = -heap[0].logit;
@@ -159,24 +152,111 @@ uint32_t sampler_top(const float *logits, uint32_t n_vocab, uint32_t k,
     return k;
 }
 
-/* All tokens that top-k keeps, in order of id, with their weights; returns their number. */
-static uint32_t collect(const float *x, uint32_t n, const struct sampling *s,
-                        struct sampler_candidate *out)
+/* x[0..BLOCK), all <= 0: x[i] = exp(x[i]) to within some 1e-15 of it, 0 below the range of normal
+ * numbers. In loops that vectorise: e^x = 2^k e^r, k whole, |r| <= ln 2 / 2, e^r by its series. */
+static void exp_block(double *x)
 {
-    bool cut = s->top_k > 0 && s->top_k < n;
-    float least = cut ? gather_best(x, n, s->top_k, out) : -INFINITY;
+    const double least = -708.0;
+    const double inverse_ln2 = 0x1.71547652b82fep+0;
+    const double ln2_high = 0x1.62e42fee00000p-1; /* k times this is exact */
+    const double ln2_low = 0x1.a39ef35793c76p-33;
+    const double unit = 0x1.8p52; /* added, the last bits of a double are its whole part */
+    double power[BLOCK];
+    double wide[BLOCK];
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        x[i] = x[i] > least ? x[i] : least;
+    }
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        wide[i] = x[i] * inverse_ln2 + unit;
+        double k = wide[i] - unit;
+        double r = (x[i] - k * ln2_high) - k * ln2_low;
+        double q = r * r;
+        double even = 1.0 / 479001600.0; /* 1 / 12! */
+        double odd = 1.0 / 39916800.0;
+        even = even * q + 1.0 / 3628800.0;
+        odd = odd * q + 1.0 / 362880.0;
+        even = even * q + 1.0 / 40320.0;
+        odd = odd * q + 1.0 / 5040.0;
+        even = even * q + 1.0 / 720.0;
+        odd = odd * q + 1.0 / 120.0;
+        even = even * q + 1.0 / 24.0;
+        odd = odd * q + 1.0 / 6.0;
+        even = even * q + 0.5;
+        even = even * q + 1.0;
+        odd = odd * q + 1.0;
+        power[i] = odd * r + even;
+    }
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        uint64_t bits;
+        memcpy(&bits, &wide[i], sizeof bits);
+        bits = (bits + 1023) << 52;
+        memcpy(&wide[i], &bits, sizeof bits);
+    }
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        double is_normal = x[i] > least ? 1.0 : 0.0;
+        x[i] = power[i] * wide[i] * is_normal;
+    }
+}
+
+/* Sets the weights of c[0..n); returns their sum. */
+static double weigh(struct sampler_candidate *c, uint32_t n, float max, float temperature)
+{
+    const double inverse = 1.0 / (double)temperature;
+    double lanes[4] = {0};
+    for (uint32_t at = 0; at < n; at += BLOCK) {
+        double x[BLOCK];
+        uint32_t block = n - at < BLOCK ? n - at : BLOCK;
+        for (uint32_t i = 0; i < block; i++) {
+            x[i] = ((double)c[at + i].logit - (double)max) * inverse;
+        }
+        for (uint32_t i = block; i < BLOCK; i++) {
+            x[i] = -HUGE_VAL;
+        }
+        exp_block(x);
+        for (uint32_t i = 0; i < block; i++) {
+            c[at + i].weight = x[i];
+        }
+        for (uint32_t i = 0; i < BLOCK; i += 4) {
+            for (uint32_t j = 0; j < 4; j++) {
+                lanes[j] += x[i + j];
+            }
+        }
+    }
+    return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+}
+
+/* All tokens that top-k keeps, in order of id, with their weights and the sum of these; returns
+ * their number. */
+static uint32_t collect(const float *x, uint32_t n, const struct sampling *s,
+                        struct sampler_candidate *out, double *weight)
+{
     uint32_t count = 0;
-    float max = x[0];
-    for (uint32_t i = next_above(x, n, 0, least, true); i < n;
-         i = next_above(x, n, i + 1, least, true)) {
-        max = count == 0 || x[i] > max ? x[i] : max;
-        out[count++] = (struct sampler_candidate){.logit = x[i], .id = (int32_t)i};
+    if (s->top_k > 0 && s->top_k < n) {
+        float least = gather_best(x, n, s->top_k, out);
+        for (uint32_t i = next_from(x, n, 0, least); i < n; i = next_from(x, n, i + 1, least)) {
+            out[count++] = (struct sampler_candidate){.logit = x[i], .id = (int32_t)i};
+        }
+    } else {
+        for (; count < n; count++) {
+            out[count] = (struct sampler_candidate){.logit = x[count], .id = (int32_t)count};
+        }
     }
-    double temperature = (double)s->temperature;
-    for (uint32_t i = 0; i < count; i++) {
-        out[i].weight = exp(((double)out[i].logit - (double)max) / temperature);
-    }
+    *weight = weigh(out, count, x[argmax(x, n)], s->temperature);
     return count;
+}
+
+/* Drops those that top-p cannot keep, in order: together they weigh less than half of what it
+ * leaves out. Returns how many are left. Most of a vocabulary goes here, unsorted. */
+static uint32_t drop_unlikely(struct sampler_candidate *c, uint32_t n, double top_p, double weight)
+{
+    double least = 0.5 * (1.0 - top_p) * weight / n;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (c[i].weight >= least) {
+            c[left++] = c[i];
+        }
+    }
+    return left;
 }
 
 /* Moves the fewest best candidates whose weight reaches mass to the end of c, best last; returns
@@ -240,14 +320,13 @@ int32_t sampler_pick(const float *logits, uint32_t n_vocab, const struct samplin
     if (!(sampling->temperature > 0.0f)) {
         return argmax(logits, n_vocab);
     }
-    uint32_t n = collect(logits, n_vocab, sampling, candidates);
-    double weight = 0.0;
-    for (uint32_t i = n; i-- > 0;) {
-        weight += candidates[i].weight;
-    }
+    double weight;
+    uint32_t n = collect(logits, n_vocab, sampling, candidates, &weight);
     uint32_t kept = n;
     if (sampling->top_p < 1.0f) {
-        kept = keep_top(candidates, n, (double)sampling->top_p * weight, &weight);
+        double top_p = (double)sampling->top_p;
+        n = drop_unlikely(candidates, n, top_p, weight);
+        kept = keep_top(candidates, n, top_p * weight, &weight);
     }
     if (sampling->min_p > 0.0f) {
         kept = keep_likely(candidates, n, kept, (double)sampling->min_p, &weight);

@@ -141,6 +141,57 @@ static void test_draw_is_the_inverse(void **state)
     }
 }
 
+/* Of unsorted candidates each weight is seen: exp(x), but for the rounding of x / temperature, over
+ * all of its range, and 0 below. */
+static void test_weights_are_exponentials(void **state)
+{
+    (void)state;
+    struct rng rng = rng_stream(7, 1);
+    const float temperatures[] = {0.01f, 0.7f, 1.0f, 1.9f};
+    for (uint32_t round_no = 0; round_no < 400; round_no++) {
+        struct sampling s = {.temperature = temperatures[round_no % 4], .top_p = 1.0f};
+        double reach = 1400.0 * (double)s.temperature * rng_unit(rng_next(&rng));
+        float logits[V];
+        float max = -INFINITY;
+        for (uint32_t i = 0; i < V; i++) {
+            logits[i] = (float)(reach * (rng_unit(rng_next(&rng)) - 0.5));
+            max = logits[i] > max ? logits[i] : max;
+        }
+        uint32_t least = round_no % V;
+        if (logits[least] < max) {
+            logits[least] = -INFINITY;
+        }
+        sampler_pick(logits, V, &s, 1, round_no, scratch);
+        for (uint32_t i = 0; i < V; i++) {
+            double x = ((double)logits[i] - (double)max) / (double)s.temperature;
+            double want = x < -708.0 ? 0.0 : exp(x);
+            assert_int_equal(scratch[i].id, i);
+            if (!(fabs(scratch[i].weight - want) <= 4e-13 * want)) {
+                fail_msg("exp(%.17g): %.17g, expected %.17g", x, scratch[i].weight, want);
+            }
+        }
+    }
+}
+
+/* No token is less likely than another: those of the lowest ids stay, all of them. */
+static void test_top_p_of_equal_logits(void **state)
+{
+    (void)state;
+    const float top_p[] = {0.01f, 0.5f, 0.9f, 0.999f};
+    const float logits[V] = {0};
+    for (size_t c = 0; c < sizeof top_p / sizeof top_p[0]; c++) {
+        const struct sampling s = {.temperature = 1.0f, .top_p = top_p[c]};
+        uint32_t kept = (uint32_t)ceil((double)top_p[c] * V);
+        uint32_t hits[V] = {0};
+        for (uint32_t i = 0; i < 20 * V; i++) {
+            hits[sampler_pick(logits, V, &s, c + 1, i, scratch)]++;
+        }
+        for (uint32_t i = 0; i < V; i++) {
+            assert_true((hits[i] > 0) == (i < kept));
+        }
+    }
+}
+
 static void test_greedy_lowest_id_wins(void **state)
 {
     (void)state;
@@ -239,6 +290,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_distribution),
                                        cmocka_unit_test(test_draw_is_the_inverse),
+                                       cmocka_unit_test(test_weights_are_exponentials),
+                                       cmocka_unit_test(test_top_p_of_equal_logits),
                                        cmocka_unit_test(test_greedy_lowest_id_wins),
                                        cmocka_unit_test(test_every_size),
                                        cmocka_unit_test(test_not_finite_is_refused_everywhere),
