@@ -206,11 +206,11 @@ static double weigh(struct sampler_candidate *c, uint32_t n, float max, float te
     for (uint32_t at = 0; at < n; at += BLOCK) {
         double x[BLOCK];
         uint32_t block = n - at < BLOCK ? n - at : BLOCK;
+        for (uint32_t i = 0; i < BLOCK; i++) {
+            x[i] = -HUGE_VAL; /* weighs nothing */
+        }
         for (uint32_t i = 0; i < block; i++) {
             x[i] = ((double)c[at + i].logit - (double)max) * inverse;
-        }
-        for (uint32_t i = block; i < BLOCK; i++) {
-            x[i] = -HUGE_VAL;
         }
         exp_block(x);
         for (uint32_t i = 0; i < block; i++) {
