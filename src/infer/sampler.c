@@ -310,7 +310,13 @@ static int32_t draw(const struct sampler_candidate *c, uint32_t n, uint32_t kept
             return c[n - 1 - i].id;
         }
     }
-    return c[n - kept].id;
+    /* By rounding, the walk may end below `weight`: at what weighs nothing, which is never drawn.
+     */
+    uint32_t last = n - kept;
+    while (last + 1 < n && c[last].weight == 0.0) {
+        last++;
+    }
+    return c[last].id;
 }
 
 int32_t sampler_pick(const float *logits, uint32_t n_vocab, const struct sampling *sampling,
